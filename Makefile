@@ -1,0 +1,63 @@
+# Run `make help` for what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
+
+.PHONY: help setup up down status demo test test-unit test-component test-e2e lint bench-rollback lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make the Python environment in .venv (the other targets do it when needed)
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Backstay needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing the pinned Python packages into $(VENV) (about 1.5 minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: setup ## Bring up the playground: API server, Argo CD, Prometheus, gateway, Gitea, MLflow
+	@$(BIN)/python -m backstay_playground up
+
+down: setup ## Stop the playground and remove its state
+	@$(BIN)/python -m backstay_playground down
+
+status: setup ## Show what runs in the playground, where, and its log
+	@$(BIN)/python -m backstay_playground status
+
+demo: setup ## The main job as a story: a good version goes live, a bad one goes back to Git (KEEP=1 leaves it up)
+	@$(BIN)/python -m backstay_playground demo $(if $(KEEP),--keep)
+
+test: lint ## Everything: linters, unit, component and end-to-end tests
+	@$(BIN)/python -m pytest tests
+
+test-unit: setup ## The fast tests, without any server
+	@$(BIN)/python -m pytest tests/unit
+
+test-component: setup ## Tests against a real API server
+	@$(BIN)/python -m pytest tests/component
+
+test-e2e: setup ## Tests on the whole playground
+	@$(BIN)/python -m pytest tests/e2e
+
+lint: setup ## ruff, mypy --strict and import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench-rollback: setup ## Time 20 rollbacks from breach to synced (min, median, max)
+	@$(BIN)/python -m backstay_playground bench-rollback
+
+lock: ## Pin the Python packages again, with hashes (needs uv)
+	$(UV_COMPILE) --extra test pyproject.toml --output-file requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --output-file requirements/controller.txt
+	$(UV_COMPILE) --extra serving pyproject.toml --output-file requirements/serving.txt
+
+clean: down ## Remove the playground's state and the Python environment
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

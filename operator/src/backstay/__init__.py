@@ -1,0 +1,1 @@
+"""Backstay: delivery of machine-learning models through Git."""

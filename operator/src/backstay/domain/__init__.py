@@ -1,0 +1,1 @@
+"""What Backstay decides, as values: no I/O, no clock, no logging."""

@@ -1,0 +1,128 @@
+"""Everything a decision can ask of the outside world: a closed union of idempotent acts."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backstay.domain.observed import Backend, Mark, Weights
+from backstay.domain.resource import ModelIdentity, Plan
+from backstay.domain.status import RollbackRecord, Status
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftTraffic:
+    """Put these weights, and the marks of rejected revisions, on the route in one update."""
+
+    weights: Weights
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPlan:
+    """Store the plan of a revision; ``renew`` replaces one that an earlier rollout left."""
+
+    plan: Plan
+    renew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureWorkload:
+    """Run this many pods of the plan's revision behind a Service of their own."""
+
+    backend: Backend
+    plan: Plan
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureStableService:
+    """Let the Service named after the ModelDeployment select the stable revision, and publish its facts."""
+
+    revision: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Remove the pods, the Service and (for a primary) the plan of a backend that gets no traffic."""
+
+    backend: Backend
+
+
+@dataclass(frozen=True, slots=True)
+class RecallStable:
+    """Ask the registry and Git which version was stable before the cluster forgot."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocateSource:
+    """Find the commit that set the declared version."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocateRollback:
+    """Find the rollback's place in Git, so that its id can be written down before the push."""
+
+    rollback: RollbackRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRollback:
+    """Write the good version back to Git."""
+
+    rollback: RollbackRecord
+    good: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshApplication:
+    """Have Argo CD look at Git now, until it has synced this commit or one that contains it."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class RememberStable:
+    """Move the registry's alias for this target to the version."""
+
+    version: str
+
+
+class Severity(StrEnum):
+    """The two kinds of Kubernetes Events."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell people, as a Kubernetes Event."""
+
+    reason: str
+    message: str
+    severity: Severity = Severity.NORMAL
+
+
+Action = (
+    ShiftTraffic
+    | KeepPlan
+    | EnsureWorkload
+    | EnsureStableService
+    | Retire
+    | RecallStable
+    | LocateSource
+    | LocateRollback
+    | CommitRollback
+    | RefreshApplication
+    | RememberStable
+    | Announce
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now, what to remember, and after how many seconds to look again though nothing happens."""
+
+    actions: tuple[Action, ...]
+    status: Status
+    requeue_after: float | None = None

@@ -1,0 +1,190 @@
+"""What the cluster, Git, the registry and Prometheus say, as values that ``decide`` reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from backstay.domain.resource import ModelIdentity, Plan, Rejection
+from backstay.domain.status import Verdict
+
+
+class Track(StrEnum):
+    """The two kinds of pods that a revision may have."""
+
+    PRIMARY = "primary"
+    BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    """One target of the route: a revision's own pods, or the fresh baseline beside them."""
+
+    revision: str
+    track: Track = Track.PRIMARY
+
+
+Weights = Mapping[Backend, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The pods of one backend. ``unschedulable`` says why pods could not be placed, where that is so."""
+
+    replicas: int
+    ready: int
+    unschedulable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The rejection that the route itself carries, written in the same update that drains."""
+
+    revision: str
+    version: str = ""
+    digest: str = ""
+    reason: str = ""
+    at: float = 0.0
+    rollback_id: str = ""
+    inconclusive: bool = False
+    evidence: tuple[str, ...] = ()
+
+    def rejection(self) -> Rejection:
+        """Return what the mark forbids."""
+        return Rejection(version=self.version, digest=self.digest, revision=self.revision, rollback_id=self.rollback_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The route as it stands; ``accepted`` is the gateway's word on this very generation of it."""
+
+    weights: Weights
+    marks: tuple[Mark, ...] = ()
+    accepted: bool = False
+
+
+# What is remembered outside the cluster of a ModelDeployment without status.
+
+
+@dataclass(frozen=True, slots=True)
+class NotRecalled:
+    """Nobody has been asked yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallUnavailable:
+    """Neither registry nor Git gives a safe answer; ``reason`` is a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeverServed:
+    """This target has never had a stable version."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBefore:
+    """This version was the stable one."""
+
+    model: ModelIdentity
+
+
+Recall = NotRecalled | RecallUnavailable | NeverServed | ServedBefore
+
+
+# What became of the request to write a rollback to Git.
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """The writer has no answer yet; ``waiting`` says what it is waiting for, where anything is in the way."""
+
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The rollback's place in Git: its id is fixed from here on."""
+
+    rollback_id: str
+    bad_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Git says the good version (or a newer one): ``commit`` is what must be synced, ``note`` what was special."""
+
+    commit: str
+    at: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRefused:
+    """Git will not take the commit; a person has to act. ``reason`` is a sentence with the remedy."""
+
+    reason: str
+
+
+WriteBack = Unwritten | Located | Written | WriteRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Argo CD has applied the commit, or one that contains it."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotSynced:
+    """Not yet; ``cause`` says why, where Argo CD tells."""
+
+    cause: str = ""
+
+
+Sync = Synced | NotSynced
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the judge says of one rollout after its last tick.
+
+    ``requests`` are the canary's in the present step; ``measured`` tells whether every ready canary pod is seen by
+    Prometheus; ``details`` are the failing signals' lines for the commit.
+    """
+
+    rollout: str
+    verdict: Verdict
+    sentence: str = ""
+    details: tuple[str, ...] = ()
+    requests: int = 0
+    measured: bool = False
+    accumulators: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything outside the spec and the status that a decision needs.
+
+    ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that set the declared version, empty
+    while nobody knows; ``cluster`` is the configured name of this cluster.
+    """
+
+    cluster: str = ""
+
+    workloads: Mapping[Backend, Workload] = field(default_factory=dict)
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    route: Route | None = None
+    evidence: Evidence | None = None
+    quiet: frozenset[Backend] = frozenset()
+    recall: Recall = field(default_factory=NotRecalled)
+    set_by: str = ""
+    write_back: WriteBack = field(default_factory=Unwritten)
+    sync: Sync = field(default_factory=NotSynced)
+
+    def ready(self, backend: Backend) -> int:
+        """Count the ready pods of a backend."""
+        workload = self.workloads.get(backend)
+        return workload.ready if workload else 0

@@ -1,0 +1,337 @@
+"""The ModelDeployment as the user declared it, parsed once into frozen values."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from backstay.domain.units import seconds
+
+GROUP = "backstay.dev"
+VERSION = "v1alpha1"
+KIND = "ModelDeployment"
+PLURAL = "modeldeployments"
+
+PAUSE = f"{GROUP}/pause"
+APPROVE = f"{GROUP}/approve"
+ABORT = f"{GROUP}/abort"
+TRACKING_ID = "argocd.argoproj.io/tracking-id"
+_ANNOTATIONS_WE_READ = (PAUSE, APPROVE, ABORT, TRACKING_ID)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """The name of one ModelDeployment in the cluster."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What ``spec.model`` says of one version; an absent field is the empty string."""
+
+    name: str
+    version: str
+    digest: str = ""
+    code_commit: str = ""
+    data_checksum: str = ""
+    run_id: str = ""
+    feature_schema_version: str = ""
+    promoted_by: str = ""
+    promoted_at: str = ""
+
+    @staticmethod
+    def of(model: Mapping[str, Any]) -> "ModelIdentity":
+        """Read the ``spec.model`` block."""
+        return ModelIdentity(**{ours: str(model.get(theirs, "")) for ours, theirs in IDENTITY_FIELDS.items()})
+
+    def to_dict(self) -> dict[str, str]:
+        """Write the ``spec.model`` block, without what is absent."""
+        return {theirs: getattr(self, ours) for ours, theirs in IDENTITY_FIELDS.items() if getattr(self, ours)}
+
+
+IDENTITY_FIELDS = {
+    "name": "name",
+    "version": "version",
+    "digest": "digest",
+    "code_commit": "codeCommit",
+    "data_checksum": "dataChecksum",
+    "run_id": "runID",
+    "feature_schema_version": "featureSchemaVersion",
+    "promoted_by": "promotedBy",
+    "promoted_at": "promotedAt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A version, or one revision of it, that must never get traffic again.
+
+    ``revision`` is empty where the whole version is rejected (as in Git); ``version`` is empty where only a revision is.
+    """
+
+    version: str = ""
+    digest: str = ""
+    rollback_id: str = ""
+    revision: str = ""
+
+    def covers(self, identity: ModelIdentity, revision: str) -> bool:
+        """Tell whether this rejection bars the revision of that identity."""
+        if self.revision and self.revision == revision:
+            return True
+        same_digest = not self.digest or not identity.digest or self.digest == identity.digest
+        return bool(self.version) and self.version == identity.version and same_digest
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStep:
+    """Hold the canary at a share of the traffic, in percent, for a time in seconds and a number of its requests."""
+
+    weight: int
+    min_duration: float = 0.0
+    min_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalStep:
+    """Wait at the weight reached until a person approves."""
+
+
+Step = WeightStep | ApprovalStep
+
+
+class OnInconclusive(StrEnum):
+    """What happens when the deadline passes and the evidence says neither yes nor no."""
+
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+    PROMOTE = "promote"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How a version is taken to full traffic; times in seconds."""
+
+    steps: tuple[Step, ...]
+    baseline: bool = True
+    warmup: float = 180.0
+    deadline: float = 43200.0
+    progress_deadline: float = 600.0
+    on_inconclusive: OnInconclusive = OnInconclusive.HOLD
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Compare the canary's count of events with the running version's; ``tolerance`` is a ratio of odds."""
+
+    tolerance: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Hold the canary's ratio of events to requests, over a window in seconds, under a fixed limit."""
+
+    limit: float
+    window: float = 60.0
+    min_requests: int = 20
+    violations: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One thing that is judged, with its share of the error budget ``alpha``."""
+
+    name: str
+    rule: Comparison | Objective
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What is judged, how often (seconds), and the chance of rolling back a harmless version over a whole rollout."""
+
+    interval: float
+    alpha: float
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTraffic:
+    """Where in the Gateway API the model's requests come from."""
+
+    gateway: str
+    namespace: str
+    section: str = ""
+    hostnames: tuple[str, ...] = ()
+    path_prefix: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a version is served. ``template`` is the user's pod template as JSON data."""
+
+    template: Mapping[str, Any]
+    port: int = 8080
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one rollout runs by, copied at its start: later edits of steps or signals apply to the next one."""
+
+    model: ModelIdentity
+    serving: Serving
+    rollout: Rollout
+    analysis: Analysis
+    document: Mapping[str, Any]
+
+    def serving_version(self, model: ModelIdentity) -> "Plan":
+        """Return the same plan for another version of the model."""
+        return replace(self, model=model, document={**self.document, "model": model.to_dict()})
+
+    @property
+    def revision(self) -> str:
+        """The hash that names this version served this way; ten hexadecimal digits, fixed across upgrades."""
+        text = json.dumps(
+            {
+                "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
+                "serving": {
+                    "port": self.serving.port,
+                    "config": dict(self.serving.config),
+                    "template": self.serving.template,
+                },
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDeployment:
+    """One ModelDeployment: who it is, what it asks for."""
+
+    key: Key
+    uid: str
+    generation: int
+    created_at: str
+    annotations: Mapping[str, str]
+    plan: Plan
+    rejected: tuple[Rejection, ...]
+    retry_of: str
+    registry_uri: str
+    replicas: int
+    traffic: GatewayTraffic
+    warm_for: float
+
+    @staticmethod
+    def of(body: Mapping[str, Any]) -> "ModelDeployment":
+        """Parse an object as the API server stores it, defaults filled in.
+
+        Raises:
+            ValueError: naming what is wrong, when the object did not pass the CRD that this code belongs to.
+        """
+        meta, spec = body["metadata"], body["spec"]
+        key = Key(meta["namespace"], meta["name"])
+        try:
+            model, serving = spec["model"], spec["serving"]
+            gateway = spec["traffic"]["gatewayAPI"]
+            annotations = meta.get("annotations") or {}
+            return ModelDeployment(
+                key=key,
+                uid=meta["uid"],
+                generation=meta["generation"],
+                created_at=meta.get("creationTimestamp", ""),
+                annotations={name: annotations[name] for name in _ANNOTATIONS_WE_READ if name in annotations},
+                plan=plan_of(spec),
+                rejected=tuple(
+                    Rejection(
+                        version=entry["version"],
+                        digest=entry.get("digest", ""),
+                        rollback_id=entry.get("rollbackID", ""),
+                    )
+                    for entry in model.get("rejectedVersions", ())
+                ),
+                retry_of=model.get("retryOf", ""),
+                registry_uri=spec["registry"]["uri"],
+                replicas=serving.get("replicas", 1),
+                traffic=GatewayTraffic(
+                    gateway=gateway["gateway"]["name"],
+                    namespace=gateway["gateway"]["namespace"],
+                    section=gateway["gateway"].get("sectionName", ""),
+                    hostnames=tuple(gateway.get("hostnames", ())),
+                    path_prefix=gateway.get("pathPrefix", "/"),
+                ),
+                warm_for=seconds(spec.get("rollback", {}).get("warmFor", "24h")),
+            )
+        except KeyError as missing:
+            raise ValueError(
+                f"ModelDeployment {key} has no field {missing}: install the CustomResourceDefinition of this version of Backstay"
+            ) from missing
+
+
+def plan_of(spec: Mapping[str, Any]) -> Plan:
+    """Read the parts of a spec (or of a stored plan) that one rollout runs by."""
+    serving, rollout, analysis = spec["serving"], spec.get("rollout", {}), spec.get("analysis", {})
+    baseline = rollout.get("baseline", {})
+    return Plan(
+        model=ModelIdentity.of(spec["model"]),
+        serving=Serving(
+            template=serving["template"], port=serving.get("port", 8080), config=dict(serving.get("config", {}))
+        ),
+        rollout=Rollout(
+            steps=tuple(_step(step) for step in rollout.get("steps", ({"weight": 100},))),
+            baseline=baseline.get("enabled", True),
+            warmup=seconds(baseline.get("warmup", "3m")),
+            deadline=seconds(rollout.get("deadline", "12h")),
+            progress_deadline=seconds(rollout.get("progressDeadline", "10m")),
+            on_inconclusive=OnInconclusive(rollout.get("onInconclusive", "hold")),
+        ),
+        analysis=Analysis(
+            interval=seconds(analysis.get("interval", "15s")),
+            alpha=float(analysis.get("alpha", 0.05)),
+            signals=tuple(_signal(signal) for signal in analysis.get("signals", (_DEFAULT_SIGNAL,))),
+        ),
+        document=_document(spec),
+    )
+
+
+def _document(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what a plan is made of, without what may change while it runs."""
+    return {
+        "model": ModelIdentity.of(spec["model"]).to_dict(),
+        "serving": {name: value for name, value in spec["serving"].items() if name != "replicas"},
+        "rollout": spec.get("rollout", {}),
+        "analysis": spec.get("analysis", {}),
+    }
+
+
+_DEFAULT_SIGNAL: dict[str, Any] = {"name": "errors", "comparison": {"events": "errors"}}
+
+
+def _step(step: Mapping[str, Any]) -> Step:
+    if "approval" in step:
+        return ApprovalStep()
+    return WeightStep(step["weight"], seconds(step.get("minDuration", "0s")), step.get("minRequests", 0))
+
+
+def _signal(signal: Mapping[str, Any]) -> Signal:
+    rule: Comparison | Objective
+    if "objective" in signal:
+        objective = signal["objective"]
+        rule = Objective(
+            limit=float(objective["max"]),
+            window=seconds(objective.get("window", "1m")),
+            min_requests=objective.get("minRequests", 20),
+            violations=objective.get("violations", 1),
+        )
+    else:
+        rule = Comparison(tolerance=float(signal["comparison"].get("tolerance", 1.0)))
+    return Signal(name=signal["name"], rule=rule, weight=float(signal.get("weight", 1.0)))

@@ -1,0 +1,223 @@
+"""Rolling back: drain first, then Git, then wait until Git is what runs."""
+
+from dataclasses import replace
+
+from backstay.domain.actions import CommitRollback, LocateRollback, RefreshApplication
+from backstay.domain.observed import Located, Mark, NotSynced, Synced, Unwritten, WriteRefused, Written
+from backstay.domain.resource import Rejection
+from backstay.domain.split import split
+from backstay.domain.status import (
+    REJECTED_LENGTH,
+    Ended,
+    Phase,
+    RollbackRecord,
+    RollbackState,
+    RolloutState,
+)
+from backstay.domain.turn import Turn
+
+SYNC_PATIENCE = 300.0
+_POLL = 0.25
+
+
+def begin(
+    turn: Turn,
+    rollout: RolloutState,
+    reason: str,
+    *,
+    details: tuple[str, ...] = (),
+    at: float = 0.0,
+    inconclusive: bool = False,
+) -> None:
+    """End a rollout that failed: no more traffic, and the reason on record before anything else happens."""
+    at = at or turn.now
+    turn.note(rollout=None, analysis={}, step="")
+    turn.record(Ended(rollout.version, "Failed", rollout.started_at, turn.now, reason))
+    stable = turn.status.stable
+    if stable is None:
+        _reject(turn, Rejection(rollout.version, rollout.digest, rollout.id, rollout.revision))
+        turn.announce(
+            "RolloutFailed", f"Version {rollout.version} failed and there is no earlier one: {reason}", warning=True
+        )
+        return
+    revision_only = stable.version == rollout.version and stable.digest == rollout.digest
+    record = RollbackRecord(
+        rollout=rollout.id,
+        from_revision=rollout.revision,
+        from_version=rollout.version,
+        from_digest=rollout.digest,
+        to_revision=stable.revision,
+        to_version=stable.version,
+        reason=reason,
+        failed_at=at,
+        revision_only=revision_only,
+        inconclusive=inconclusive,
+        evidence=details,
+        bad_commit=rollout.commit,
+    )
+    if revision_only:
+        record = replace(record, id=rollout.id)
+    elif rollout.commit:
+        record = replace(record, id=turn.rollback_id(rollout.version, rollout.digest, rollout.commit))
+    turn.note(rollback=record)
+    _mark(turn, record)
+    turn.announce("RollingBack", f"Version {rollout.version} gets no more traffic: {reason}", warning=True)
+
+
+def resume(turn: Turn) -> None:
+    """Take up a rollback of which only the mark on the route was written before the controller ended."""
+    rollout, route = turn.status.rollout, turn.observed.route
+    if rollout is None or route is None:
+        return
+    mark = next((mark for mark in route.marks if mark.revision == rollout.revision and not lifted(turn, mark)), None)
+    if mark is not None:
+        begin(turn, rollout, mark.reason, details=mark.evidence, at=mark.at, inconclusive=mark.inconclusive)
+
+
+def lifted(turn: Turn, mark: Mark) -> bool:
+    """Tell whether a person's commit has lifted this rejection."""
+    return bool(turn.desired.retry_of) and mark.rollback_id == turn.desired.retry_of
+
+
+def advance(turn: Turn) -> None:
+    """Take the rollback on record one stage further."""
+    record = turn.status.rollback
+    if record is None or record.state is RollbackState.DONE:
+        return
+    _mark(turn, record)
+    match record.state:
+        case RollbackState.DRAINING:
+            _drain(turn, record)
+        case RollbackState.COMMITTING | RollbackState.REFUSED:
+            _commit(turn, record)
+        case RollbackState.AWAITING_SYNC:
+            _await_sync(turn, record)
+
+
+def describe(turn: Turn, record: RollbackRecord) -> None:
+    """Say where the rollback stands, while Git still declares the failed version."""
+    went = f"Version {record.from_version} failed: {record.reason}. "
+    if record.state is RollbackState.REFUSED:
+        turn.say(
+            Phase.ROLLING_BACK,
+            f"{went}All traffic is on version {record.to_version}, but Git was not changed: {record.note}",
+            stalled="WriteBackRefused",
+        )
+        return
+    doing = {
+        RollbackState.DRAINING: f"Moving its traffic to version {record.to_version}",
+        RollbackState.COMMITTING: f"Writing version {record.to_version} back to Git",
+        RollbackState.AWAITING_SYNC: f"Waiting for Argo CD to sync commit {record.commit[:10]}",
+    }.get(record.state, "Done")
+    cause = f" ({record.note})" if record.note else ""
+    late = record.state is RollbackState.AWAITING_SYNC and turn.now - record.pushed_at > SYNC_PATIENCE
+    turn.say(Phase.ROLLING_BACK, f"{went}{doing}{cause}", stalled="AwaitingSync" if late else "")
+
+
+def _drain(turn: Turn, record: RollbackRecord) -> None:
+    if turn.observed.route is not None and turn.weight_of(record.from_revision):
+        weights = split(turn.observed, stable=record.to_revision)
+        if weights is None:
+            turn.wake_in(1.0)
+        return
+    if turn.observed.route is not None and not any(
+        m.revision == record.from_revision for m in turn.observed.route.marks
+    ):
+        return
+    state = RollbackState.DONE if record.revision_only else RollbackState.COMMITTING
+    turn.note(rollback=replace(record, drained_at=turn.now, state=state))
+    turn.wake_in(0.0)
+
+
+def _commit(turn: Turn, record: RollbackRecord) -> None:
+    answer = turn.observed.write_back
+    if not record.id:
+        if isinstance(answer, Located):
+            found = replace(record, id=answer.rollback_id, bad_commit=answer.bad_commit)
+            turn.note(rollback=found)
+            _mark(turn, found)
+            turn.wake_in(0.0)
+        else:
+            turn.act(LocateRollback(record))
+            _awaiting_git(turn, record)
+        return
+    if isinstance(answer, Written):
+        turn.note(
+            rollback=replace(
+                record, state=RollbackState.AWAITING_SYNC, commit=answer.commit, pushed_at=answer.at, note=answer.note
+            )
+        )
+        turn.announce("RollbackPushed", f"Commit {answer.commit[:10]} says version {record.to_version} in Git again")
+        turn.wake_in(0.0)
+        return
+    stable = turn.status.stable
+    plan = turn.plan_for(stable) if stable else None
+    if plan is None:
+        note = f"the plan of version {record.to_version} is gone; commit that version yourself"
+        turn.note(rollback=replace(record, state=RollbackState.REFUSED, note=note))
+        return
+    turn.act(CommitRollback(record, plan.model))
+    _awaiting_git(turn, record)
+
+
+def _awaiting_git(turn: Turn, record: RollbackRecord) -> None:
+    match turn.observed.write_back:
+        case WriteRefused(reason):
+            if record.state is not RollbackState.REFUSED:
+                turn.announce("WriteBackRefused", reason, warning=True)
+            turn.note(rollback=replace(record, state=RollbackState.REFUSED, note=reason))
+            turn.wake_in(30.0)
+        case Unwritten(waiting):
+            turn.note(rollback=replace(record, note=waiting))
+            turn.wake_in(5.0)
+        case Located() | Written():
+            turn.wake_in(0.0)
+
+
+def _await_sync(turn: Turn, record: RollbackRecord) -> None:
+    match turn.observed.sync:
+        case Synced(at):
+            done = replace(record, state=RollbackState.DONE, synced_at=at)
+            turn.note(rollback=done)
+            if record.inconclusive:
+                turn.note(rejected=tuple(r for r in turn.status.rejected if r.revision != record.from_revision))
+                turn.marks = [mark for mark in turn.marks if mark.revision != record.from_revision]
+            turn.announce(
+                "RolledBack",
+                f"Version {record.from_version} -> {record.to_version}: commit {record.commit[:10]} is synced",
+            )
+        case NotSynced(cause):
+            if cause != record.note and cause:
+                turn.note(rollback=replace(record, note=cause))
+            turn.act(RefreshApplication(record.commit))
+            turn.wake_in(_POLL)
+
+
+def _mark(turn: Turn, record: RollbackRecord) -> None:
+    """Keep the rejection in status and on the route; an unproven deadline rejects this revision only, and only for now."""
+    whole = not (record.revision_only or record.inconclusive)
+    rejection = Rejection(
+        version=record.from_version if whole else "",
+        digest=record.from_digest if whole else "",
+        rollback_id=record.id,
+        revision=record.from_revision,
+    )
+    _reject(turn, rejection)
+    mark = Mark(
+        revision=rejection.revision,
+        version=rejection.version,
+        digest=rejection.digest,
+        reason=record.reason,
+        at=record.failed_at,
+        rollback_id=record.id,
+        inconclusive=record.inconclusive,
+        evidence=record.evidence,
+    )
+    turn.marks = [*(other for other in turn.marks if other.revision != mark.revision), mark]
+
+
+def _reject(turn: Turn, rejection: Rejection) -> None:
+    others = tuple(
+        entry for entry in turn.status.rejected if entry.revision != rejection.revision or not rejection.revision
+    )
+    turn.note(rejected=(*others, rejection)[-REJECTED_LENGTH:])

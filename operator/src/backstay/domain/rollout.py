@@ -1,0 +1,355 @@
+"""Taking one version from its first request to full traffic."""
+
+from dataclasses import replace
+from enum import Enum
+
+from backstay.domain import rollback
+from backstay.domain.actions import EnsureWorkload, KeepPlan, LocateSource, RememberStable
+from backstay.domain.observed import Backend, Track
+from backstay.domain.resource import (
+    ABORT,
+    APPROVE,
+    PAUSE,
+    ApprovalStep,
+    OnInconclusive,
+    Plan,
+    WeightStep,
+)
+from backstay.domain.split import FULL, pods, split
+from backstay.domain.status import Ended, Phase, RolloutState, Served, Verdict
+from backstay.domain.turn import Turn
+
+# How long a ready canary waits for Prometheus to see its pods before it gets traffic all the same, in intervals.
+_MEASURE_INTERVALS = 6
+
+
+class _Gate(Enum):
+    """Whether a step whose time is up may end."""
+
+    OPEN = "open"
+    WAIT = "wait"
+    STALLED = "stalled"
+    FAILED = "failed"
+
+
+def run(turn: Turn) -> None:
+    """Start the declared revision's rollout, or take it one step further."""
+    rollout = turn.status.rollout
+    if rollout is None or rollout.revision != turn.desired.plan.revision:
+        rollout = _start(turn, rollout)
+    plan = turn.observed.plans.get(rollout.revision, turn.desired.plan)
+    if not rollout.commit and turn.observed.set_by:
+        rollout = replace(rollout, commit=turn.observed.set_by)
+        turn.note(rollout=rollout)
+    elif not rollout.commit:
+        turn.act(LocateSource())
+    reason = _aborted(turn, rollout)
+    if reason:
+        rollback.begin(turn, rollout, reason)
+        return
+    _Walk(turn, rollout, plan).go()
+
+
+def supersede(turn: Turn, why: str) -> None:
+    """Give up a live rollout because Git asks for something else; nothing is rejected."""
+    rollout = turn.status.rollout
+    if rollout is None:
+        return
+    turn.record(Ended(rollout.version, "Superseded", rollout.started_at, turn.now, why))
+    turn.note(rollout=None, analysis={}, step="", verdict=None)
+    turn.announce("RolloutSuperseded", f"Version {rollout.version} is taken back: {why}")
+
+
+def _start(turn: Turn, former: RolloutState | None) -> RolloutState:
+    desired = turn.desired
+    if former is not None:
+        supersede(turn, f"Git declares version {desired.plan.model.version} now")
+    model = desired.plan.model
+    rollout = RolloutState(
+        id=f"{model.version}-{desired.generation}",
+        revision=desired.plan.revision,
+        version=model.version,
+        digest=model.digest,
+        started_at=turn.now,
+        ramp_since=turn.now,
+        first=turn.status.stable is None,
+    )
+    turn.note(rollout=rollout, analysis={}, verdict=None)
+    turn.act(KeepPlan(desired.plan, renew=True))
+    turn.announce("RolloutStarted", f"Version {model.version} is started (revision {rollout.revision})")
+    return rollout
+
+
+def _aborted(turn: Turn, rollout: RolloutState) -> str:
+    name, _, reason = turn.desired.annotations.get(ABORT, "").partition(":")
+    if name.strip() != rollout.id:
+        return ""
+    return f"aborted by a person: {reason.strip() or 'no reason given'}"
+
+
+class _Walk:
+    """One look at a live rollout."""
+
+    def __init__(self, turn: Turn, rollout: RolloutState, plan: Plan) -> None:
+        self.turn = turn
+        self.rollout = rollout
+        self.plan = plan
+        self.steps = (self._bake(),) if rollout.first else plan.rollout.steps
+        self.index = min(rollout.step, len(self.steps) - 1)
+        self.stable = turn.status.stable.revision if turn.status.stable else ""
+        self.canary = Backend(rollout.revision)
+        self.baseline = Backend(self.stable, Track.BASELINE)
+        evidence = turn.observed.evidence
+        self.evidence = evidence if evidence is not None and evidence.rollout == rollout.id else None
+
+    def go(self) -> None:
+        step = self.steps[self.index]
+        weight = step.weight if isinstance(step, WeightStep) else self._reached()
+        self.turn.note(step=f"{self.index + 1}/{len(self.steps)}")
+        if self.evidence is not None:
+            self.turn.note(verdict=self.evidence.verdict, analysis=self.evidence.accumulators)
+            if self.evidence.verdict is Verdict.FAIL:
+                self._fail(self.evidence.sentence, self.evidence.details)
+                return
+        self._provide(weight)
+        if self.rollout.step_since and not self.turn.observed.ready(self.canary):
+            # Its pods died: the step begins anew when they are back, or fails like pods that never came.
+            self.rollout = replace(self.rollout, step_since=0.0, ramp_since=self.turn.now)
+            self.turn.note(rollout=self.rollout)
+        if self.rollout.step_since:
+            self._serve(weight)
+            self._hold(step, weight)
+        else:
+            self._serve(self._reached())
+            self._ramp(weight)
+
+    def _bake(self) -> WeightStep:
+        """The first version has nothing to be compared with: it takes all traffic and stays for the last step's time."""
+        last = self.plan.rollout.steps[-1]
+        return WeightStep(FULL, last.min_duration if isinstance(last, WeightStep) else 0.0)
+
+    def _reached(self) -> int:
+        """Return the weight of the last weight step before this one."""
+        return max((s.weight for s in self.steps[: self.index] if isinstance(s, WeightStep)), default=0)
+
+    def _fresh(self, weight: int) -> bool:
+        return self.plan.rollout.baseline and not self.rollout.first and weight < FULL
+
+    def _provide(self, weight: int) -> None:
+        """Ask for the pods that the weight needs, and for as many fresh ones of the stable revision beside them."""
+        turn = self.turn
+        turn.keep.add(self.canary)
+        needed = pods(turn.desired.replicas, weight)
+        turn.act(EnsureWorkload(self.canary, self.plan, needed))
+        if self.canary.revision not in turn.observed.plans:
+            turn.act(KeepPlan(self.plan))
+        stable_plan = turn.plan_for(turn.status.stable) if turn.status.stable else None
+        if stable_plan is not None and self._fresh(weight):
+            turn.keep.add(self.baseline)
+            turn.act(EnsureWorkload(self.baseline, stable_plan, needed))
+
+    def _serve(self, weight: int) -> None:
+        self.turn.live = split(
+            self.turn.observed,
+            stable=self.stable,
+            canary=self.rollout.revision,
+            weight=weight,
+            baseline=self._fresh(weight),
+        )
+
+    def _ramp(self, weight: int) -> None:
+        """Wait until enough pods are ready, and seen by Prometheus, to take the step's weight."""
+        turn, version = self.turn, self.rollout.version
+        needed = pods(turn.desired.replicas, weight)
+        wanted = [self.canary, self.baseline] if self._fresh(weight) else [self.canary]
+        short = [backend for backend in wanted if turn.observed.ready(backend) < needed]
+        phase = Phase.STARTING if self.index == 0 else Phase.PROGRESSING
+        if short:
+            waited = turn.now - self.rollout.ramp_since
+            turn.wake_in(self.plan.rollout.progress_deadline - waited)
+            ready = turn.observed.ready(self.canary)
+            message = f"Waiting for pods of version {version}: {ready} of {needed} ready"
+            if waited >= self.plan.rollout.progress_deadline:
+                self._never_ready(message, short)
+            else:
+                turn.say(phase, message)
+            return
+        if self._paused():
+            turn.say(Phase.PAUSED, f"Version {version} is paused at {self._reached()} % of the traffic")
+            return
+        if not self._measured():
+            turn.say(phase, f"Version {version} is ready; waiting for Prometheus to see its pods")
+            turn.wake_in(1.0)
+            return
+        self._serve(weight)
+        if turn.live is None:
+            turn.say(
+                phase, f"Version {version} is ready; waiting for pods of the stable version", stalled="StableNotReady"
+            )
+            return
+        self.rollout = replace(self.rollout, step_since=turn.now)
+        turn.note(rollout=self.rollout)
+        self._hold(self.steps[self.index], weight)
+
+    def _paused(self) -> bool:
+        return self.turn.desired.annotations.get(PAUSE) == self.rollout.id
+
+    def _measured(self) -> bool:
+        if self.rollout.first or (self.evidence is not None and self.evidence.measured):
+            return True
+        return self.turn.now - self.rollout.ramp_since > _MEASURE_INTERVALS * self.plan.analysis.interval + 30.0
+
+    def _never_ready(self, message: str, short: list[Backend]) -> None:
+        """Blame the version only where the cluster could place its pods and the same pods of stable do start."""
+        turn = self.turn
+        limit = f"within {self.plan.rollout.progress_deadline:g} s"
+        workload = turn.observed.workloads.get(self.canary)
+        unschedulable = workload.unschedulable if workload else ""
+        if self.rollout.first:
+            turn.say(Phase.PENDING, f"{message} {limit}: see the events of its pods", stalled="NotReady")
+        elif unschedulable:
+            turn.say(Phase.STARTING, f"{message} {limit}: {unschedulable}", stalled="Unschedulable")
+        elif self.canary not in short or self.baseline in short:
+            turn.say(
+                Phase.STARTING,
+                f"{message} {limit}, and fresh pods of the stable version do not get ready either: mend the cluster",
+                stalled="BaselineNotReady",
+            )
+        else:
+            self._fail(f"its pods were not ready {limit}", ())
+
+    def _hold(self, step: WeightStep | ApprovalStep, weight: int) -> None:
+        """Stay at the step until it may end."""
+        turn = self.turn
+        paused = self._paused()
+        away = self.evidence is not None and self.evidence.verdict is Verdict.UNAVAILABLE
+        self._leave_out(held=paused or away or isinstance(step, ApprovalStep))
+        if self._late(weight):
+            return
+        if paused:
+            turn.say(Phase.PAUSED, f"Version {self.rollout.version} is paused at {weight} % of the traffic")
+            return
+        if isinstance(step, ApprovalStep):
+            name = f"{self.rollout.id}/{self.index + 1}"
+            if turn.desired.annotations.get(APPROVE) == name:
+                turn.announce("Approved", f"Version {self.rollout.version} may go on")
+                self._next()
+                return
+            turn.say(
+                Phase.AWAITING_APPROVAL,
+                f"Version {self.rollout.version} has {weight} % of the traffic and waits for approval: annotate with {APPROVE}={name}",
+            )
+            return
+        self._judge(step)
+
+    def _judge(self, step: WeightStep) -> None:
+        turn = self.turn
+        stay = turn.now - self.rollout.step_since
+        requests = self.evidence.requests if self.evidence else 0
+        phase = Phase.BAKING if step.weight == FULL else Phase.PROGRESSING
+        gate, why = self._gate()
+        if stay >= step.min_duration and requests >= step.min_requests and gate is _Gate.OPEN:
+            self._next()
+            return
+        progress = f"{min(stay, step.min_duration):.0f} of {step.min_duration:.0f} s"
+        if step.min_requests:
+            progress += f", {requests} of {step.min_requests} requests"
+        sentence = self.evidence.sentence if self.evidence else ""
+        parts = [f"Version {self.rollout.version} gets {step.weight} % of the traffic: {progress}", sentence, why]
+        turn.say(phase, "; ".join(part for part in parts if part))
+        turn.wake_in(step.min_duration - stay if stay < step.min_duration else self.plan.analysis.interval)
+
+    def _gate(self) -> tuple[_Gate, str]:
+        """Tell whether the evidence lets the step end: NoData and Unavailable hold, and Pass is demanded before 100 %."""
+        if self.rollout.first:
+            return _Gate.OPEN, ""
+        verdict = self.evidence.verdict if self.evidence else Verdict.NO_DATA
+        before_full = self.index + 1 < len(self.steps) and self._next_weight() == FULL
+        match verdict:
+            case Verdict.PASS:
+                return _Gate.OPEN, ""
+            case Verdict.INCONCLUSIVE if not before_full:
+                return _Gate.OPEN, ""
+            case Verdict.INCONCLUSIVE:
+                return _Gate.WAIT, "the evidence must say Pass before full traffic"
+            case Verdict.UNAVAILABLE:
+                return _Gate.WAIT, "holding until Prometheus answers"
+            case Verdict.NO_DATA:
+                return _Gate.WAIT, "holding until there is data"
+            case Verdict.FAIL:
+                return _Gate.FAILED, ""
+
+    def _next_weight(self) -> int:
+        return next((s.weight for s in self.steps[self.index + 1 :] if isinstance(s, WeightStep)), FULL)
+
+    def _next(self) -> None:
+        turn = self.turn
+        if self.index + 1 == len(self.steps):
+            self._promote()
+            return
+        step = self.steps[self.index + 1]
+        # An approval step has no weight to wait for: it begins at once.
+        since = turn.now if isinstance(step, ApprovalStep) else 0.0
+        self.rollout = replace(self.rollout, step=self.index + 1, ramp_since=turn.now, step_since=since)
+        turn.note(rollout=self.rollout)
+        doing = "approval" if isinstance(step, ApprovalStep) else f"{step.weight} % of the traffic"
+        turn.announce("StepEnded", f"Version {self.rollout.version} goes on to {doing}")
+        turn.say(Phase.PROGRESSING, f"Version {self.rollout.version} goes on to {doing}")
+        turn.wake_in(0.0)
+
+    def _promote(self) -> None:
+        turn, rollout = self.turn, self.rollout
+        former = turn.status.stable
+        turn.act(RememberStable(rollout.version))
+        turn.note(
+            stable=Served(rollout.revision, rollout.version, rollout.digest, since=turn.now),
+            previous=replace(former, until=turn.now + turn.desired.warm_for) if former else None,
+            rollout=None,
+            analysis={},
+            step="",
+        )
+        turn.record(Ended(rollout.version, "Promoted", rollout.started_at, turn.now, ""))
+        turn.announce("Promoted", f"Version {rollout.version} is stable")
+        turn.say(Phase.STABLE, f"Version {rollout.version} is stable")
+        turn.keep.update({Backend(rollout.revision)} | ({Backend(former.revision)} if former else set()))
+        turn.wake_in(0.0)
+
+    def _fail(self, reason: str, details: tuple[str, ...]) -> None:
+        rollback.begin(self.turn, self.rollout, reason, details=details)
+
+    def _leave_out(self, *, held: bool) -> None:
+        """Keep the account of the time that the deadline does not count."""
+        rollout, now = self.rollout, self.turn.now
+        if held and not rollout.held_since:
+            rollout = replace(rollout, held_since=now)
+        elif not held and rollout.held_since:
+            rollout = replace(rollout, held=rollout.held + now - rollout.held_since, held_since=0.0)
+        self.rollout = rollout
+        self.turn.note(rollout=rollout)
+
+    def _late(self, weight: int) -> bool:
+        """Apply the deadline; True when that settles this turn."""
+        turn, rollout = self.turn, self.rollout
+        if rollout.held_since or rollout.first:
+            return False
+        left = self.plan.rollout.deadline - (turn.now - rollout.started_at - rollout.held)
+        if left > 0:
+            turn.wake_in(left)
+            return False
+        verdict = self.evidence.verdict if self.evidence else Verdict.NO_DATA
+        why = f"the deadline of {self.plan.rollout.deadline:g} s passed"
+        choice = self.plan.rollout.on_inconclusive
+        if verdict is Verdict.PASS:
+            return False
+        if verdict is Verdict.INCONCLUSIVE and choice is OnInconclusive.ROLLBACK:
+            rollback.begin(turn, rollout, f"{why} without enough evidence", inconclusive=True)
+            return True
+        if verdict is Verdict.INCONCLUSIVE and choice is OnInconclusive.PROMOTE:
+            self._next()
+            return True
+        turn.say(
+            Phase.PROGRESSING,
+            f"Version {rollout.version} stays at {weight} % of the traffic: {why} and the evidence says {verdict}",
+            stalled="DeadlineExceeded",
+        )
+        return True
