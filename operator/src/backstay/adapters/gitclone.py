@@ -1,0 +1,276 @@
+"""A local clone of one branch that survives kills, corruption and a second process."""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from backstay.adapters.credentials import Credentials
+from backstay.adapters.gitcommand import (
+    CLONE_SECONDS,
+    REMOTE_SECONDS,
+    Answer,
+    CloneBroken,
+    GitAbsent,
+    GitRace,
+    GitRunner,
+    GitUnavailable,
+)
+from backstay.adapters.giturl import GitUrl
+
+_HEAD = "refs/backstay/head"
+_MOST_PACKS = 60
+_NO_NAME = re.compile(r"^[-./]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\s~^:?*\[\\\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A file or folder as a commit holds it; ``mode`` is git's, ``100644`` for a regular file."""
+
+    mode: str
+    blob: str
+    path: str
+
+
+class Clone:
+    """The clone in ``workdir``; not for several threads at once.
+
+    Args:
+        url: the repository.
+        branch: the branch to follow; empty for the repository's default branch.
+        workdir: a folder of its own. A second process that is given the same one is turned away.
+        credentials: where to look for the credential, or None to use none.
+
+    Raises:
+        ValueError: the branch cannot be the name of one.
+    """
+
+    def __init__(self, url: GitUrl, branch: str, workdir: Path, *, credentials: Credentials | None) -> None:
+        if _NO_NAME.search(branch):
+            raise ValueError(f"{branch!r} cannot be the name of a branch of {url.identity}; give one such as main")
+        self.tree = workdir / "clone"
+        self._url = url
+        self._branch = branch
+        self._resolved = branch
+        self._workdir = workdir
+        self._credentials = credentials
+        self._lock = -1
+        self._git = GitRunner(url, workdir, credentials)
+
+    def close(self) -> None:
+        """Let another process have the work folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def fetch(self) -> str:
+        """Bring the clone and its files to the branch's newest commit and return that.
+
+        Raises:
+            GitUnavailable, GitRefused, GitAbsent: why the branch could not be read.
+        """
+        self._take()
+        try:
+            if (self.tree / ".git" / "HEAD").is_file():
+                self._remove_stale_locks()
+                try:
+                    return self._update(self.tree)
+                except (CloneBroken, GitRace):  # a fetch races with nobody: its reference is damaged
+                    pass
+            return self._make()
+        except GitAbsent:
+            self._resolved = self._branch
+            raise
+
+    def discard(self) -> None:
+        """Delete the clone; the next fetch makes it again."""
+        self._take()
+        shutil.rmtree(self.tree, ignore_errors=True)
+
+    def push(self, commit: str) -> None:
+        """Push a commit to the branch; the server takes it only on top of what the branch is then.
+
+        Raises:
+            GitRace, GitRefused: nothing arrived.
+            GitUnavailable, GitAbsent, CloneBroken: it may have arrived.
+        """
+        self._git.talk(
+            self.tree, "push", "--porcelain", "--no-verify", "origin", f"{commit}:refs/heads/{self._resolved}"
+        )
+
+    def tidy(self) -> None:
+        """Pack what many fetches have left behind; costs nothing while that is little."""
+        if len(list((self.tree / ".git/objects/pack").glob("*.pack"))) > _MOST_PACKS:
+            self._git.read(self.tree, "gc", "--quiet")
+
+    def checkout(self, commit: str) -> None:
+        """Put a commit's files into `tree`.
+
+        Raises:
+            GitUnavailable, GitRefused, GitAbsent, CloneBroken: why its files could not be had.
+        """
+        self._git.talk(self.tree, "checkout", "--quiet", "--force", "--detach", commit)
+
+    def knows(self, commit: str) -> bool:
+        """Tell whether the clone has a commit, without asking the server."""
+        if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+            return False
+        return self.ask("cat-file", "-e", f"{commit}^{{commit}}").status == 0
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Tell whether a known commit is another one or comes before it."""
+        return self.ask("merge-base", "--is-ancestor", older, newer).status == 0
+
+    def ask(self, *arguments: str) -> Answer:
+        """Run a git command on the clone whose failure is an answer too; it cannot use the network."""
+        return self._git.local(self.tree, *arguments)
+
+    def read(self, *arguments: str) -> str:
+        """Run a git command on the clone that must succeed, and return what it writes; it cannot use the network.
+
+        Raises:
+            CloneBroken: it failed.
+        """
+        return self._git.read(self.tree, *arguments).text
+
+    def entries(self, commit: str, folder: str) -> dict[str, TreeEntry]:
+        """List what a folder of a commit holds, by name; a link in the folder's own path is not followed.
+
+        Raises:
+            KeyError: the commit has no such folder.
+        """
+        answer = self._git.local(self.tree, "ls-tree", "-z", f"{commit}:{folder}")
+        if answer.status:
+            raise KeyError(folder)
+        found = {}
+        for line in answer.text.split("\0"):
+            about, _, name = line.partition("\t")
+            if name:
+                mode, _, blob = about.split(" ")
+                found[name] = TreeEntry(mode, blob, f"{folder}/{name}" if folder else name)
+        return found
+
+    def content(self, entry: TreeEntry) -> bytes:
+        """Return a file's bytes as the repository holds them, whatever its attributes say about line ends."""
+        return self._git.read(self.tree, "cat-file", "blob", entry.blob).out
+
+    def revisions(self, commit: str, path: str, most: int) -> list[tuple[str, bytes]]:
+        """Return the last commits of the branch that changed a file, newest first, with its bytes (empty: deleted).
+
+        Raises:
+            GitUnavailable, GitRefused, GitAbsent, CloneBroken: why an earlier state could not be had.
+        """
+        walk = ("--first-parent", f"--max-count={most}", commit, "--", path)
+        absent = self.read("rev-list", "--objects", "--no-object-names", "--missing=print", *walk)
+        wanted = [line[1:] for line in absent.splitlines() if line.startswith("?")]
+        if wanted:
+            self._git.talk(
+                self.tree, *_fetch("--filter=blob:none", "--stdin", "origin"), stdin="\n".join([*wanted, ""]).encode()
+            )
+        commits = self.read("rev-list", *walk).split()
+        asked = "".join(f"{each}:{path}\n" for each in commits).encode()
+        out = self._git.read(self.tree, "cat-file", "--batch", stdin=asked).out
+        return list(zip(commits, _batch(out), strict=True))
+
+    def commit(self, parent: str, entry: TreeEntry, content: bytes, *, message: str, author: tuple[str, str]) -> str:
+        """Make a commit that gives one file of its parent another content; the files in `tree` stay as they are.
+
+        Raises:
+            CloneBroken: git failed.
+        """
+        index = self.tree / ".git" / "backstay-index"
+        blob = self._git.read(self.tree, "hash-object", "-w", "--stdin", stdin=content).text
+        self._git.read(self.tree, "read-tree", parent, index=index)
+        self._git.read(self.tree, "update-index", "--cacheinfo", f"{entry.mode},{blob},{entry.path}", index=index)
+        tree = self._git.read(self.tree, "write-tree", index=index).text
+        name, mail = author
+        identity = ("-c", f"user.name={name}", "-c", f"user.email={mail}")
+        return self._git.read(self.tree, *identity, "commit-tree", tree, "-p", parent, stdin=message.encode()).text
+
+    def _take(self) -> None:
+        """Lock the work folder; git's processes hold the lock too, so that one that outlives us keeps it locked."""
+        if self._lock >= 0:
+            return
+        self._workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self._workdir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise GitUnavailable(
+                f"The work folder for {self._url.identity} is in use by another process; "
+                "let that one end, or give each its own folder"
+            ) from None
+        self._lock = lock
+        self._git = GitRunner(self._url, self._workdir, self._credentials, inherit=lock)
+        for half in self._workdir.glob("making-*"):
+            shutil.rmtree(half, ignore_errors=True)
+
+    def _remove_stale_locks(self) -> None:
+        """Remove the lock files of killed git processes: we hold the work folder, so none is alive."""
+        for folder, folders, files in os.walk(self.tree / ".git"):
+            if "objects" in folders:
+                folders.remove("objects")
+            for file in files:
+                if file.endswith(".lock"):
+                    Path(folder, file).unlink(missing_ok=True)
+
+    def _make(self) -> str:
+        """Clone into a folder beside, which takes its place when it is whole."""
+        try:
+            return self._clone("--filter=blob:none")
+        except (CloneBroken, GitRace):
+            pass
+        try:
+            return self._clone()
+        except (CloneBroken, GitRace) as error:
+            raise GitUnavailable(str(error)) from None
+
+    def _clone(self, *options: str) -> str:
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=self._workdir))
+        try:
+            self._git.read(making, "init", "--quiet", "--initial-branch=none", ".")
+            head = self._update(making, *options, seconds=CLONE_SECONDS)
+            shutil.rmtree(self.tree, ignore_errors=True)
+            making.rename(self.tree)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        return head
+
+    def _update(self, folder: Path, *options: str, seconds: float = REMOTE_SECONDS) -> str:
+        self._git.read(folder, "config", "remote.origin.url", self._url.connect)
+        if not self._resolved:
+            self._resolved = self._default_branch(folder)
+        source = f"+refs/heads/{self._resolved}:{_HEAD}"
+        self._git.talk(folder, *_fetch(*options, "origin", source), seconds=seconds)
+        head = self._git.read(folder, "rev-parse", "--verify", _HEAD).text
+        if self._git.local(folder, "rev-parse", "HEAD").text != head:
+            self._git.talk(folder, "checkout", "--quiet", "--force", "--detach", head, seconds=seconds)
+        return head
+
+    def _default_branch(self, folder: Path) -> str:
+        for line in self._git.talk(folder, "ls-remote", "--symref", "origin", "HEAD").text.splitlines():
+            if line.startswith("ref: refs/heads/"):
+                return line.removeprefix("ref: refs/heads/").partition("\t")[0]
+        raise GitAbsent(f"{self._url.identity} has no default branch; name the branch to write to")
+
+
+def _fetch(*arguments: str) -> tuple[str, ...]:
+    return ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", *arguments)
+
+
+def _batch(out: bytes) -> list[bytes]:
+    """Take apart what ``git cat-file --batch`` writes; an absent file is empty."""
+    found = []
+    while out:
+        about, _, out = out.partition(b"\n")
+        if about.endswith(b" missing"):
+            found.append(b"")
+            continue
+        size = int(about.rsplit(b" ", 1)[1])
+        found.append(out[:size])
+        out = out[size + 1 :]
+    return found

@@ -1,0 +1,224 @@
+"""The API server, through the official client's transport and with plain JSON objects.
+
+The client's typed models are left aside: building them is most of the CPU time of a controller that only compares and
+copies. Errors are turned into the few kinds that callers act on.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+
+FIELD_MANAGER = "backstay"
+TIMEOUT = 15.0
+
+Object = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API server did not do what was asked; the text is a sentence for people."""
+
+
+class NotFoundError(ApiError):
+    """The object does not exist."""
+
+
+class MissingKindError(ApiError):
+    """The API server does not know the kind."""
+
+
+class ConflictError(ApiError):
+    """The object has changed since it was read, or exists already."""
+
+
+class RefusedError(ApiError):
+    """The request is invalid or not permitted; asking again would not help."""
+
+
+class UnavailableError(ApiError):
+    """The API server could not be reached or could not answer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One namespaced kind of object: its API version (``group/version``), kind and plural."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
+        """Build the URL path; without a namespace, that of all namespaces or of a cluster-wide kind."""
+        prefix = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+        parts = [prefix]
+        if namespace is not None:
+            parts.append(f"namespaces/{quote(namespace, safe='')}")
+        parts.append(self.plural)
+        if name is not None:
+            parts.append(quote(name, safe=""))
+        if sub is not None:
+            parts.append(sub)
+        return "/".join(parts)
+
+
+MODEL_DEPLOYMENT = Kind("backstay.dev/v1alpha1", "ModelDeployment", "modeldeployments")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+NAMESPACE = Kind("v1", "Namespace", "namespaces")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+GATEWAY = Kind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
+APPLICATION = Kind("argoproj.io/v1alpha1", "Application", "applications")
+ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews")
+
+
+class Cluster:
+    """A small asynchronous client: raw objects in, raw objects out."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._client = ApiClient(configuration)
+
+    @staticmethod
+    async def connect() -> "Cluster":
+        """Connect as the pod's service account, or by ``KUBECONFIG`` outside of a pod.
+
+        Raises:
+            UnavailableError: when neither is there.
+        """
+        configuration = Configuration()
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(client_configuration=configuration)
+        except config.ConfigException as problem:
+            raise UnavailableError(f"No cluster to connect to: {problem}; run in a pod or set KUBECONFIG") from problem
+        return Cluster(configuration)
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._client.close()
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
+        """Read one object."""
+        return await self._request("GET", kind, kind.path(namespace, name))
+
+    async def list(self, kind: Kind, *, labels: str = "") -> list[Object]:
+        """Read all objects of a kind in all namespaces, in pages; each carries its kind."""
+        items: list[Object] = []
+        query = {"limit": "500", "labelSelector": labels}
+        while True:
+            page = await self._request("GET", kind, kind.path(None), query=query)
+            items.extend({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"])
+            token = page["metadata"].get("continue")
+            if not token:
+                return items
+            query["continue"] = token
+
+    async def create(self, kind: Kind, body: Object) -> Object:
+        """Create an object."""
+        return await self._request("POST", kind, kind.path(body["metadata"].get("namespace")), body=body)
+
+    async def apply(self, kind: Kind, body: Object) -> Object:
+        """Apply an object server-side, taking the fields that others set back."""
+        meta = body["metadata"]
+        return await self._request(
+            "PATCH",
+            kind,
+            kind.path(meta["namespace"], meta["name"]),
+            body=body,
+            content="application/apply-patch+yaml",
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
+
+    async def replace(self, kind: Kind, body: Object) -> Object:
+        """Replace an object; with a resourceVersion in it only if it is still that one."""
+        meta = body["metadata"]
+        return await self._request("PUT", kind, kind.path(meta["namespace"], meta["name"]), body=body)
+
+    async def replace_status(self, kind: Kind, body: Object) -> Object:
+        """Replace the status of an object; with a resourceVersion in it only if it is still that one."""
+        meta = body["metadata"]
+        return await self._request("PUT", kind, kind.path(meta["namespace"], meta["name"], "status"), body=body)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Mapping[str, Any]) -> Object:
+        """Change some fields of an object."""
+        return await self._request(
+            "PATCH", kind, kind.path(namespace, name), body=dict(patch), content="application/merge-patch+json"
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        """Delete an object and what it owns; one that is gone already is fine."""
+        try:
+            await self._request("DELETE", kind, kind.path(namespace, name), query={"propagationPolicy": "Background"})
+        except NotFoundError:
+            return
+
+    async def _request(
+        self,
+        method: str,
+        kind: Kind,
+        path: str,
+        *,
+        body: Object | None = None,
+        content: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> Object:
+        parameters = {name: value for name, value in (query or {}).items() if value}
+        if method in ("POST", "PUT"):
+            parameters.setdefault("fieldManager", FIELD_MANAGER)
+        try:
+            _, url, headers, _, _ = await self._client.param_serialize(
+                method,
+                path,
+                header_params={"Accept": "application/json", "Content-Type": content},
+                auth_settings=["BearerToken"],
+            )
+            target = f"{url}?{urlencode(parameters)}" if parameters else url
+            response = await self._client.call_api(
+                method, target, header_params=headers, body=body, _request_timeout=TIMEOUT
+            )
+            text = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as problem:
+            raise UnavailableError(f"The API server did not answer {method} {path}: {problem!r}") from problem
+        except ApiException as problem:
+            raise _error(kind, path, problem.status, problem.body) from problem
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise _error(kind, path, response.status, text)
+        answer: Object = json.loads(text)
+        return answer
+
+
+def _error(kind: Kind, path: str, status: int | None, body: bytes | str | None) -> ApiError:
+    """Turn an answer of the API server into the kind of error that callers act on."""
+    try:
+        document = json.loads(body or b"{}")
+    except ValueError:
+        document = {}
+    message = document.get("message") or f"HTTP {status}"
+    sentence = f"{kind.kind} {path.rsplit('/', 1)[-1]}: {message}"
+    if status == HTTPStatus.NOT_FOUND:
+        named = document.get("details", {}).get("name")
+        return (
+            NotFoundError(sentence)
+            if named
+            else MissingKindError(f"The API server does not know {kind.kind} ({kind.api_version})")
+        )
+    if status in (HTTPStatus.CONFLICT, HTTPStatus.GONE):
+        return ConflictError(sentence)
+    if (
+        status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.UNAUTHORIZED)
+        or not status
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    ):
+        return UnavailableError(sentence)
+    return RefusedError(sentence)

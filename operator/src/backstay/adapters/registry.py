@@ -1,0 +1,65 @@
+"""MLflow as the memory that outlives the cluster: an alias for each target names its stable version."""
+
+import hashlib
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+from backstay.domain.resource import Key
+
+
+class RegistryUnavailableError(Exception):
+    """The registry did not answer; the text is a sentence for people."""
+
+
+def alias(cluster: str, key: Key) -> str:
+    """Name the alias of one target: ``stable-`` and 16 hexadecimal digits."""
+    text = "\0".join((cluster, key.namespace, key.name))
+    return f"stable-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+class Registry:
+    """Reads and moves aliases; blocking, to be called from a thread of its own.
+
+    MLflow's client is imported at the first use: it is slow to import, and most starts of the controller do not need it.
+    """
+
+    def __init__(self, uri: str) -> None:
+        import os  # noqa: PLC0415 - read by MLflow at its import, so set before it
+
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+        from mlflow import MlflowClient  # noqa: PLC0415 - slow to import
+
+        self._uri = uri
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def stable_version(self, model: str, name: str) -> str:
+        """Read which version the alias names; empty when there is none.
+
+        Raises:
+            RegistryUnavailableError: when the registry gives no answer.
+        """
+        with self._errors(model):
+            versions = self._client.get_registered_model(model).aliases
+            return str(versions.get(name, ""))
+
+    def set_stable_version(self, model: str, name: str, version: str) -> None:
+        """Move the alias.
+
+        Raises:
+            RegistryUnavailableError: when the registry does not take it.
+        """
+        with self._errors(model):
+            self._client.set_registered_model_alias(model, name, version)
+
+    @contextmanager
+    def _errors(self, model: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
+
+        try:
+            yield
+        except (MlflowException, OSError) as problem:
+            first = (str(problem).splitlines() or [type(problem).__name__])[0]
+            raise RegistryUnavailableError(
+                f"The registry {self._uri} does not answer for model {model}: {first}"
+            ) from problem

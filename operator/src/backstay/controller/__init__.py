@@ -1,0 +1,1 @@
+"""The shell: watches, asks ``decide`` what to do, and does it."""

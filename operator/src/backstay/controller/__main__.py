@@ -1,0 +1,29 @@
+"""Start the controller: ``python -m backstay.controller``."""
+
+import logging
+import sys
+
+import uvloop
+
+from backstay.adapters.kubernetes import ApiError
+from backstay.controller.operator import run
+from backstay.controller.settings import Settings
+
+
+def main() -> int:
+    """Run the controller; configuration mistakes end it with one sentence."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for chatty in ("kopf", "aiohttp.access", "git"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of each retry, of which the last one is told by whoever asked.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    try:
+        uvloop.run(run(Settings.from_environment()))
+    except (ValueError, ApiError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

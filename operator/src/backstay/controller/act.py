@@ -1,0 +1,252 @@
+"""Carrying out actions. Every act is idempotent: what is already so is left alone."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from backstay.adapters import manifests
+from backstay.adapters.kubernetes import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    EVENT,
+    SERVICE,
+    ApiError,
+    Cluster,
+    ConflictError,
+    Kind,
+    MissingKindError,
+    NotFoundError,
+    Object,
+)
+from backstay.adapters.traffic import TrafficProvider
+from backstay.controller import faults
+from backstay.controller.gitops import GitOps
+from backstay.controller.store import Children, Store
+from backstay.domain.actions import (
+    Action,
+    Announce,
+    CommitRollback,
+    EnsureStableService,
+    EnsureWorkload,
+    KeepPlan,
+    LocateRollback,
+    LocateSource,
+    RecallStable,
+    RefreshApplication,
+    RememberStable,
+    Retire,
+    ShiftTraffic,
+)
+from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment
+
+_NOTE_LENGTH = 1000
+
+
+class BlockedError(Exception):
+    """An act has to wait for something outside; the text is a sentence for people."""
+
+
+class Hands:
+    """Does what was decided, and lets the store see the result at once."""
+
+    def __init__(self, cluster: Cluster, store: Store, provider: TrafficProvider, gitops: GitOps) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._provider = provider
+        self._gitops = gitops
+        # What an object looked like after we applied it although it held something else than what we asked for (an
+        # admission webhook, a normalised quantity): without this memory it would be applied for ever.
+        self._settled: dict[tuple[Key, str, str], tuple[str, int]] = {}
+
+    async def carry_out(self, desired: ModelDeployment, action: Action) -> None:
+        """Do one action.
+
+        Raises:
+            BlockedError: when it has to wait for something.
+            ApiError: when the API server did not do it.
+        """
+        key = desired.key
+        match action:
+            case ShiftTraffic():
+                await self._shift(desired, action)
+            case KeepPlan():
+                await self._keep_plan(desired, action)
+            case EnsureWorkload(backend, plan, replicas):
+                await self._ensure(
+                    desired, DEPLOYMENT, manifests.deployment(desired, backend, plan, replicas), "workload"
+                )
+                await self._ensure(desired, SERVICE, manifests.service(desired, backend, plan), "service")
+            case EnsureStableService(revision, plan):
+                await self._ensure(
+                    desired, SERVICE, manifests.stable_service(desired, revision, plan), "stable-service"
+                )
+                await self._publish(desired, manifests.facts(desired, plan))
+            case Retire():
+                await self._retire(desired, action)
+            case RecallStable():
+                self._gitops.recall(desired)
+            case LocateSource():
+                self._gitops.locate(desired)
+            case LocateRollback(record):
+                self._gitops.locate_rollback(desired, record)
+            case CommitRollback(record, good):
+                self._gitops.commit(desired, record, good)
+            case RefreshApplication(commit):
+                await self._gitops.refresh(desired, commit)
+            case RememberStable(version):
+                await self._gitops.remember(desired, version)
+            case Announce():
+                await self._announce(key, desired, action)
+            case _:
+                assert_never(action)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a deleted ModelDeployment."""
+        self._settled = {slot: value for slot, value in self._settled.items() if slot[0] != key}
+
+    def _children(self, desired: ModelDeployment) -> Children:
+        return self._store.owned(desired.key, desired.uid)
+
+    async def _ensure(self, desired: ModelDeployment, kind: Kind, body: Object, name: str) -> None:
+        live = self._children(desired).get(kind, body["metadata"]["name"])
+        if live is not None and "deletionTimestamp" in live["metadata"]:
+            raise BlockedError(f"Waiting for the former {kind.kind} {body['metadata']['name']} to be gone")
+        if live is not None and (manifests.covers(body, live) or self._is_settled(desired.key, kind, body, live)):
+            return
+        if live is None:
+            await self._refuse_foreign(desired, kind, body["metadata"]["name"])
+        faults.point(f"before:{name}")
+        applied = await self._cluster.apply(kind, body)
+        faults.point(f"after:{name}")
+        if not manifests.covers(body, applied):
+            slot = (desired.key, kind.kind, body["metadata"]["name"])
+            self._settled[slot] = (_digest(body), applied["metadata"].get("generation", 0))
+        self._store.put_child(kind, applied)
+
+    def _is_settled(self, key: Key, kind: Kind, body: Object, live: Object) -> bool:
+        slot = (key, kind.kind, body["metadata"]["name"])
+        return self._settled.get(slot) == (_digest(body), live["metadata"].get("generation", 0))
+
+    async def _refuse_foreign(self, desired: ModelDeployment, kind: Kind, name: str) -> None:
+        """Wait for an object of somebody else's: it is never adopted."""
+        try:
+            live = await self._cluster.get(kind, desired.key.namespace, name)
+        except NotFoundError:
+            return
+        owner = manifests.owner_of(live["metadata"])
+        if owner is not None and owner[1] == desired.uid:
+            return
+        whose = "a former ModelDeployment of this name" if owner else "somebody else"
+        raise BlockedError(f"{kind.kind} {name} belongs to {whose}: it must be gone before it can be made for this one")
+
+    async def _publish(self, desired: ModelDeployment, body: Object) -> None:
+        """Apply the ConfigMap of facts when they changed; it is not watched."""
+        slot = (desired.key, CONFIG_MAP.kind, body["metadata"]["name"])
+        if self._settled.get(slot) == (_digest(body), 0):
+            return
+        faults.point("before:config")
+        await self._cluster.apply(CONFIG_MAP, body)
+        faults.point("after:config")
+        self._settled[slot] = (_digest(body), 0)
+
+    async def _keep_plan(self, desired: ModelDeployment, action: KeepPlan) -> None:
+        body = manifests.stored_plan(desired, action.plan)
+        name = body["metadata"]["name"]
+        live = self._children(desired).get(CONTROLLER_REVISION, name)
+        if live is not None and (live["data"] == body["data"] or not action.renew):
+            return
+        faults.point("before:plan")
+        if live is not None:
+            # Their data is immutable, so a plan that an earlier rollout left makes way for the new one.
+            await self._cluster.delete(CONTROLLER_REVISION, desired.key.namespace, name)
+            self._store.drop_child(CONTROLLER_REVISION, live)
+        self._store.put_child(CONTROLLER_REVISION, await self._create(desired, CONTROLLER_REVISION, body))
+        faults.point("after:plan")
+
+    async def _create(self, desired: ModelDeployment, kind: Kind, body: Object) -> Object:
+        """Create an object, or find the one of ours that is there already."""
+        try:
+            return await self._cluster.create(kind, body)
+        except ConflictError:
+            await self._refuse_foreign(desired, kind, body["metadata"]["name"])
+            return await self._cluster.get(kind, desired.key.namespace, body["metadata"]["name"])
+
+    async def _shift(self, desired: ModelDeployment, action: ShiftTraffic) -> None:
+        kind = self._provider.kind
+        body = self._provider.build(desired, action.weights, action.marks)
+        live = self._children(desired).get(kind, desired.key.name)
+        try:
+            faults.point("before:route")
+            if live is None:
+                written = await self._create(desired, kind, body)
+            else:
+                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+                written = await self._cluster.replace(kind, body)
+            faults.point("after:route")
+        except NotFoundError:
+            if live is not None:
+                self._store.drop_child(kind, live)
+            raise
+        except ConflictError:
+            await self._look_again(desired, kind)
+            raise
+        except MissingKindError as missing:
+            raise BlockedError(
+                f"{missing}: install the Gateway API (standard channel, v1) and a gateway that implements it"
+            ) from missing
+        self._store.put_child(kind, written)
+
+    async def _look_again(self, desired: ModelDeployment, kind: Kind) -> None:
+        """Fetch what somebody else changed, so that the next decision is made on it."""
+        self._store.put_child(kind, await self._cluster.get(kind, desired.key.namespace, desired.key.name))
+
+    async def _retire(self, desired: ModelDeployment, action: Retire) -> None:
+        children, name = self._children(desired), manifests.workload_name(desired.key.name, action.backend)
+        faults.point("before:retire")
+        for kind in (SERVICE, CONTROLLER_REVISION, DEPLOYMENT):
+            live = children.get(kind, name)
+            if live is not None:
+                await self._cluster.delete(kind, desired.key.namespace, name)
+                self._store.drop_child(kind, live)
+        faults.point("after:retire")
+
+    async def _announce(self, key: Key, desired: ModelDeployment, action: Announce) -> None:
+        """Send an Event. Events inform people; losing one must never hold up a drain."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        seed = f"{desired.uid}{action.reason}{action.message}{now}"
+        faults.point("before:event")
+        try:
+            await self._cluster.create(
+                EVENT,
+                {
+                    "apiVersion": EVENT.api_version,
+                    "kind": EVENT.kind,
+                    "metadata": {
+                        "name": f"{key.name}.{hashlib.sha256(seed.encode()).hexdigest()[:16]}",
+                        "namespace": key.namespace,
+                    },
+                    "eventTime": now,
+                    "reportingController": f"{GROUP}/controller",
+                    "reportingInstance": "backstay-controller",
+                    "action": action.reason,
+                    "reason": action.reason,
+                    "type": str(action.severity),
+                    "note": action.message[:_NOTE_LENGTH],
+                    "regarding": {
+                        "apiVersion": f"{GROUP}/{VERSION}",
+                        "kind": KIND,
+                        "name": key.name,
+                        "namespace": key.namespace,
+                        "uid": desired.uid,
+                    },
+                },
+            )
+        except ApiError:
+            return
+        faults.point("after:event")
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

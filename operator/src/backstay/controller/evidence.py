@@ -1,0 +1,157 @@
+"""The evidence loop: on a fixed grid of ticks, one query a metric for all models with a live rollout."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
+from backstay.controller import metrics
+from backstay.controller.following import Following, Trial, follow, lateness
+from backstay.domain.observed import Backend, Evidence
+from backstay.domain.resource import Analysis, Key
+from backstay.judge.accumulate import Memory
+
+_LOG = logging.getLogger(__name__)
+
+# The most ticks that are taken one by one after an absence; earlier ones are joined into one interval.
+_CATCH_UP = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What a reconcile wants to know of its model from now on: ``revisions`` are read, ``trial`` is judged."""
+
+    analysis: Analysis
+    revisions: frozenset[str]
+    trial: Trial | None
+    memory: Memory
+
+
+class EvidenceLoop:
+    """Reads, folds, judges; wakes the models whose evidence is new."""
+
+    def __init__(
+        self, prometheus: Prometheus | None, changed: Callable[[Key], None], clock: Callable[[], float]
+    ) -> None:
+        self._prometheus = prometheus
+        self._changed = changed
+        self._clock = clock
+        self._followed: dict[Key, Following] = {}
+        self._revisions: dict[Key, frozenset[str]] = {}
+        self._wanted = asyncio.Event()
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
+        self.last_tick = clock()
+
+    def watch(self, key: Key, interest: Interest) -> None:
+        """Follow a model from now on."""
+        known = self._followed.get(key)
+        self._followed[key] = follow(
+            known, key, interest.analysis, interest.trial, memory=interest.memory, now=self._clock()
+        )
+        self._revisions[key] = interest.revisions
+        if known is None:
+            self._wanted.set()
+
+    def forget(self, key: Key) -> None:
+        """Follow a model no longer."""
+        self._followed.pop(key, None)
+        self._revisions.pop(key, None)
+
+    def evidence(self, key: Key) -> Evidence | None:
+        """Return what the judge says of a model's live rollout."""
+        followed = self._followed.get(key)
+        return followed.evidence() if followed else None
+
+    def answered_at(self, key: Key) -> float:
+        """Return when Prometheus last answered for a model, in Unix seconds."""
+        followed = self._followed.get(key)
+        return followed.answered_at if followed else 0.0
+
+    def quiet(self, key: Key, backends: Iterable[Backend], drained_at: float) -> frozenset[Backend]:
+        """Return which of these drained backends get no more requests."""
+        followed, now = self._followed.get(key), self._clock()
+        if followed is None:
+            return frozenset()
+        return frozenset(b for b in backends if followed.is_quiet(b, drained_at, now))
+
+    def healthy(self, patience: float = 60.0) -> bool:
+        """Tell whether ticks are taken as they come due."""
+        return not self._followed or self._clock() - self.last_tick < patience + max(
+            followed.analysis.interval for followed in self._followed.values()
+        )
+
+    async def run(self) -> None:
+        """Take every tick, for ever."""
+        while True:
+            if not self._followed:
+                self._wanted.clear()
+                await self._wanted.wait()
+                self.last_tick = self._clock()
+            intervals = {followed.analysis.interval for followed in self._followed.values()}
+            due, interval = min((self._next(interval), interval) for interval in intervals)
+            self._wanted.clear()
+            try:
+                # A model that is new may come due before the tick that is waited for.
+                await asyncio.wait_for(self._wanted.wait(), max(due + lateness(interval) - self._clock(), 0.0))
+            except TimeoutError:
+                await self._tick(interval, due)
+
+    def _next(self, interval: float) -> float:
+        """Return the first tick of the grid that some model with this interval still lacks."""
+        now = self._clock() - lateness(interval)
+        latest = math.floor(now / interval) * interval
+        behind = any(
+            followed.tick < latest - interval / 2 and not followed.unavailable
+            for followed in self._followed.values()
+            if followed.analysis.interval == interval
+        )
+        return latest if behind else latest + interval
+
+    async def _tick(self, interval: float, due: float) -> None:
+        group = [f for f in self._followed.values() if f.analysis.interval == interval]
+        try:
+            begun = self._clock()
+            for tick in self._ticks(group, interval, due):
+                behind = [f for f in group if not f.started or f.tick < tick]
+                reading = await self._read(behind, tick)
+                answered_at = self._clock()
+                for followed in behind:
+                    followed.answered_at = answered_at
+                    if followed.started or not followed.memory.tick or tick >= followed.memory.tick:
+                        followed.take(reading)
+            self.last_tick = self._clock()
+            metrics.TICKS.labels("read").inc()
+            metrics.TICK_SECONDS.observe(self.last_tick - begun)
+        except PrometheusUnavailableError as problem:
+            _LOG.warning("%s", problem)
+            metrics.TICKS.labels("unavailable").inc()
+            self.last_tick = self._clock()
+            for followed in group:
+                followed.unavailable = f"{problem}; nothing is judged until it answers"
+        for followed in group:
+            self._changed(followed.key)
+
+    def _ticks(self, group: list[Following], interval: float, due: float) -> list[float]:
+        """List what has to be read: for a model resumed from status its last tick, then every one that was missed."""
+        earliest = due
+        for followed in group:
+            if followed.started:
+                earliest = min(earliest, followed.tick + interval)
+            elif followed.memory.tick:
+                earliest = min(earliest, followed.memory.tick)
+        count = min(round((due - earliest) / interval), _CATCH_UP)
+        ticks = [due - step * interval for step in range(count, -1, -1)]
+        resumed = [f.memory.tick for f in group if not f.started and f.memory.tick and f.memory.tick < ticks[0]]
+        return sorted({*resumed, *ticks})
+
+    async def _read(self, group: list[Following], tick: float) -> Reading:
+        revisions = {revision for followed in group for revision in self._revisions.get(followed.key, ())}
+        if self._prometheus is None:
+            raise PrometheusUnavailableError(
+                "BACKSTAY_PROMETHEUS_URL is not set: give the controller the address of Prometheus"
+            )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._prometheus.read, revisions, tick)

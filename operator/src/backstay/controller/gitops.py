@@ -1,0 +1,429 @@
+"""Git, Argo CD and the registry, asked in the background: a reconcile reads the last answer and is woken by a new one."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from backstay.adapters.argocd import (
+    ApplicationRef,
+    Source,
+    SourceProblem,
+    refresh_patch,
+    source_of,
+    sync_state,
+    tracking_application,
+)
+from backstay.adapters.credentials import CredentialError, Credentials
+from backstay.adapters.git import Repository
+from backstay.adapters.gitcommand import GitError
+from backstay.adapters.gitlocate import Located
+from backstay.adapters.giturl import GitUrlError, normalise_url
+from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
+from backstay.adapters.registry import Registry, RegistryUnavailableError, alias
+from backstay.adapters.rollbackcommit import (
+    AlreadyDone,
+    AlreadyGood,
+    Committed,
+    Missing,
+    Refused,
+    RollbackOutcome,
+    RollbackRequest,
+    Superseded,
+    Unavailable,
+)
+from backstay.adapters.versionfile import VersionFileError
+from backstay.controller import faults
+from backstay.controller.settings import Settings
+from backstay.domain import observed
+from backstay.domain.resource import GROUP, KIND, Key, ModelDeployment, ModelIdentity
+from backstay.domain.status import RollbackRecord
+from backstay.domain.turn import rollback_id
+
+_LOG = logging.getLogger(__name__)
+
+_RETRY_AFTER = 5.0
+_REFUSED_AGAIN_AFTER = 30.0
+_REFRESH_EVERY = 1.0
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What is known of one ModelDeployment outside the cluster."""
+
+    source: Source | None = None
+    set_by: tuple[str, str] = ("", "")
+    recall: observed.Recall = field(default_factory=observed.NotRecalled)
+    write_back: observed.WriteBack = field(default_factory=observed.Unwritten)
+    write_back_of: str = ""
+    answered_at: float = 0.0
+    sync: observed.Sync = field(default_factory=observed.NotSynced)
+    sync_of: str = ""
+    refreshed_at: float = 0.0
+
+
+class _NoSourceError(Exception):
+    """Git cannot be found from the cluster; the text is a sentence with the remedy."""
+
+
+# What a person has to mend, and what may pass by itself.
+_PERMANENT = (_NoSourceError, VersionFileError, GitUrlError, CredentialError)
+_PASSING = (ApiError, GitError)
+
+
+@dataclass(slots=True)
+class _Pending:
+    request: RollbackRequest
+    done: "asyncio.Future[RollbackOutcome]"
+
+
+class _Writer:
+    """The one writer of a repository's branch: what is asked for while it pushes goes out together in the next push."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="git")
+        self._pending: list[_Pending] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
+
+    async def write(self, request: RollbackRequest) -> RollbackOutcome:
+        waiting = _Pending(request, asyncio.get_running_loop().create_future())
+        self._pending.append(waiting)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._drain())
+        return await waiting.done
+
+    async def _drain(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending, []
+            try:
+                outcomes = await self.call(self.repository.rollback, [waiting.request for waiting in batch])
+            except Exception as problem:  # noqa: BLE001 - handed to everyone who waits
+                for waiting in batch:
+                    waiting.done.set_exception(problem)
+                continue
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.done.set_result(outcome)
+
+
+class GitOps:
+    """Answers from outside the cluster, by ModelDeployment."""
+
+    def __init__(
+        self, settings: Settings, cluster: Cluster, changed: Callable[[Key], None], clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._changed = changed
+        self._clock = clock
+        self.cluster_name = settings.cluster_name
+        self._answers: dict[Key, _Answers] = {}
+        self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
+        self._writers: dict[tuple[str, str], _Writer] = {}
+        self._registries: dict[str, Registry] = {}
+        self._registry_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="registry")
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a deleted ModelDeployment."""
+        self._answers.pop(key, None)
+
+    def recalled(self, key: Key) -> observed.Recall:
+        """Return what registry and Git remember, as far as they have been asked."""
+        return self._of(key).recall
+
+    def set_by(self, desired: ModelDeployment) -> str:
+        """Return the commit that set the declared version, or nothing while that is not known."""
+        revision, commit = self._of(desired.key).set_by
+        return commit if revision == desired.plan.revision else ""
+
+    def write_back(self, key: Key, record: RollbackRecord | None) -> observed.WriteBack:
+        """Return the answer to the rollback on record."""
+        answers = self._of(key)
+        if record is None or answers.write_back_of != record.rollout:
+            return observed.Unwritten()
+        return answers.write_back
+
+    def sync(self, key: Key, record: RollbackRecord | None) -> observed.Sync:
+        """Return whether Argo CD has synced the rollback's commit."""
+        answers = self._of(key)
+        return answers.sync if record is not None and answers.sync_of == record.commit else observed.NotSynced()
+
+    def recall(self, desired: ModelDeployment) -> None:
+        """Start asking registry and Git which version was stable."""
+        self._start(desired.key, "recall", self._recall(desired))
+
+    def locate(self, desired: ModelDeployment) -> None:
+        """Start looking for the commit that set the declared version."""
+        if self._clock() - self._of(desired.key).answered_at > _RETRY_AFTER:
+            self._start(desired.key, "locate", self._locate(desired))
+
+    def locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
+        """Start looking for the commit that set the failed version."""
+        if self._may_ask(desired.key, record):
+            self._start(desired.key, "write", self._locate_rollback(desired, record))
+
+    def commit(self, desired: ModelDeployment, record: RollbackRecord, good: ModelIdentity) -> None:
+        """Start writing the good version back."""
+        if self._may_ask(desired.key, record):
+            self._start(desired.key, "write", self._commit(desired, record, good))
+
+    async def refresh(self, desired: ModelDeployment, commit: str) -> None:
+        """Ask Argo CD to look at Git, at most once a second, and note how far it is."""
+        answers = self._of(desired.key)
+        reference = self._application(desired)
+        if reference is None:
+            answers.sync, answers.sync_of = observed.NotSynced("no Argo CD Application delivers it"), commit
+            return
+        try:
+            if self._clock() - answers.refreshed_at >= _REFRESH_EVERY:
+                answers.refreshed_at = self._clock()
+                faults.point("before:refresh")
+                live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
+                faults.point("after:refresh")
+            else:
+                live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
+            answers.sync, answers.sync_of = await self._synced(answers, live, commit), commit
+        except ApiError as problem:
+            answers.sync, answers.sync_of = observed.NotSynced(str(problem)), commit
+
+    async def remember(self, desired: ModelDeployment, version: str) -> None:
+        """Move the registry's alias.
+
+        Raises:
+            RegistryUnavailableError: when the registry does not take it.
+        """
+        name = alias(self.cluster_name, desired.key)
+        faults.point("before:alias")
+        await self._in_registry(
+            lambda: self._registry(desired).set_stable_version(desired.plan.model.name, name, version)
+        )
+        faults.point("after:alias")
+
+    def _of(self, key: Key) -> _Answers:
+        return self._answers.setdefault(key, _Answers())
+
+    def _start(self, key: Key, name: str, work: Awaitable[None]) -> None:
+        """Run one task of a name at a time for a key; wake the key when it is done."""
+        running = self._tasks.get((key, name))
+        if running is not None and not running.done():
+            work.close()  # type: ignore[attr-defined]  # always a coroutine of this class
+            return
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                _LOG.exception("%s: %s did not end well", key, name)
+            finally:
+                self._tasks.pop((key, name), None)
+                self._changed(key)
+
+        self._tasks[key, name] = asyncio.create_task(run())
+
+    def _may_ask(self, key: Key, record: RollbackRecord) -> bool:
+        answers = self._of(key)
+        if answers.write_back_of != record.rollout:
+            return True
+        pause = _REFUSED_AGAIN_AFTER if isinstance(answers.write_back, observed.WriteRefused) else _RETRY_AFTER
+        fresh = isinstance(answers.write_back, observed.Located)
+        return fresh or self._clock() - answers.answered_at >= pause
+
+    def _answer(self, key: Key, record: RollbackRecord, answer: observed.WriteBack) -> None:
+        answers = self._of(key)
+        answers.write_back, answers.write_back_of, answers.answered_at = answer, record.rollout, self._clock()
+
+    def _application(self, desired: ModelDeployment) -> ApplicationRef | None:
+        return tracking_application(
+            desired.annotations,
+            group=GROUP,
+            kind=KIND,
+            namespace=desired.key.namespace,
+            name=desired.key.name,
+            default_namespace=self._settings.argocd_namespace,
+        )
+
+    async def _source(self, desired: ModelDeployment) -> Source:
+        """Find repository, branch and path from the Argo CD Application that delivers the object."""
+        reference = self._application(desired)
+        if reference is None:
+            raise _NoSourceError(
+                f"ModelDeployment {desired.key} has no annotation {'argocd.argoproj.io/tracking-id'}: deliver it by an Argo CD Application"
+            )
+        try:
+            live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
+        except (NotFoundError, MissingKindError) as missing:
+            raise _NoSourceError(
+                f"Argo CD Application {reference.namespace}/{reference.name}, which {desired.key} names, does not exist"
+            ) from missing
+        found = source_of(live, group=GROUP, kind=KIND, namespace=desired.key.namespace, name=desired.key.name)
+        if isinstance(found, SourceProblem):
+            raise _NoSourceError(found.sentence)
+        self._of(desired.key).source = found
+        return found
+
+    def _writer(self, source: Source) -> _Writer:
+        identity = (normalise_url(source.url), source.branch)
+        if identity not in self._writers:
+            folder = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+            credentials = Credentials(self._settings.git_credentials) if self._settings.git_credentials else None
+            repository = Repository(
+                source.url,
+                source.branch,
+                workdir=self._settings.state / "git" / folder,
+                credentials=credentials,
+                checkpoint=faults.point,
+            )
+            self._writers[identity] = _Writer(repository)
+        return self._writers[identity]
+
+    async def _find(self, desired: ModelDeployment) -> tuple[Source, Located]:
+        source = await self._source(desired)
+        writer = self._writer(source)
+        located: Located = await writer.call(_locate, writer.repository, source.path, desired.key.name)
+        return source, located
+
+    async def _locate(self, desired: ModelDeployment) -> None:
+        answers = self._of(desired.key)
+        answers.answered_at = self._clock()
+        try:
+            _, located = await self._find(desired)
+        except (*_PERMANENT, *_PASSING) as problem:
+            _LOG.info(
+                "%s: the commit of version %s is not known yet: %s", desired.key, desired.plan.model.version, problem
+            )
+            return
+        if located.identity.version == desired.plan.model.version:
+            answers.set_by = (desired.plan.revision, located.set_by)
+
+    async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
+        try:
+            _, located = await self._find(desired)
+        except _PERMANENT as problem:
+            self._answer(desired.key, record, observed.WriteRefused(str(problem)))
+            return
+        except _PASSING as problem:
+            self._answer(desired.key, record, observed.Unwritten(str(problem)))
+            return
+        commit = located.set_by
+        for version in located.history:
+            if version.identity.version == record.from_version:
+                commit = version.commit
+                break
+        identity = rollback_id(
+            self.cluster_name, desired, version=record.from_version, digest=record.from_digest, commit=commit
+        )
+        self._answer(desired.key, record, observed.Located(identity, commit))
+
+    async def _commit(self, desired: ModelDeployment, record: RollbackRecord, good: ModelIdentity) -> None:
+        try:
+            source = await self._source(desired)
+            outcome = await self._writer(source).write(_request(desired, source, record, good))
+        except _PERMANENT as problem:
+            self._answer(desired.key, record, observed.WriteRefused(str(problem)))
+            return
+        except _PASSING as problem:
+            self._answer(desired.key, record, observed.Unwritten(str(problem)))
+            return
+        self._answer(desired.key, record, self._outcome(outcome))
+
+    def _outcome(self, outcome: RollbackOutcome) -> observed.WriteBack:
+        now = self._clock()
+        match outcome:
+            case Committed(commit, pushed_at):
+                return observed.Written(commit, pushed_at.timestamp())
+            case AlreadyDone(commit):
+                return observed.Written(commit, now)
+            case AlreadyGood(head):
+                return observed.Written(head, now, "Git said so already")
+            case Superseded(newer, commit):
+                return observed.Written(commit or "", now, f"Git has moved on to version {newer}")
+            case Missing(reason) | Refused(reason):
+                return observed.WriteRefused(reason)
+            case Unavailable(reason):
+                return observed.Unwritten(reason)
+
+    async def _synced(self, answers: _Answers, live: dict[str, Any], commit: str) -> observed.Sync:
+        state = sync_state(live)
+        same = state.revision == commit
+        if not same and state.revision and answers.source is not None:
+            writer = self._writer(answers.source)
+            same = await writer.call(writer.repository.contains, commit, state.revision)
+        if same and state.sync_status == "Synced":
+            return observed.Synced(self._clock())
+        cause = "" if state.automated else "the Application does not sync by itself: sync it"
+        return observed.NotSynced(cause or (state.message if state.phase in ("Error", "Failed") else ""))
+
+    async def _recall(self, desired: ModelDeployment) -> None:
+        self._of(desired.key).recall = await self._ask_memory(desired)
+
+    async def _ask_memory(self, desired: ModelDeployment) -> observed.Recall:
+        """Ask the registry's alias first, then the version file's history; no answer at all is never "first"."""
+        model, registry_problem, version = desired.plan.model, "", ""
+        try:
+            name = alias(self.cluster_name, desired.key)
+            version = await self._in_registry(lambda: self._registry(desired).stable_version(model.name, name))
+        except RegistryUnavailableError as problem:
+            registry_problem = str(problem)
+        history, git_problem = await self._history(desired)
+        if version:
+            known = next((identity for identity in history if identity.version == version), None)
+            return observed.ServedBefore(known or ModelIdentity(model.name, version))
+        earlier = next((identity for identity in history if _eligible(identity, desired)), None)
+        if earlier is not None:
+            return observed.ServedBefore(earlier)
+        if registry_problem or git_problem:
+            return observed.RecallUnavailable("; ".join(part for part in (registry_problem, git_problem) if part))
+        return observed.NeverServed()
+
+    async def _history(self, desired: ModelDeployment) -> tuple[tuple[ModelIdentity, ...], str]:
+        """List the versions of the file's history, newest first; what is not delivered from Git has none."""
+        if self._application(desired) is None:
+            return (), ""
+        try:
+            _, located = await self._find(desired)
+        except (*_PERMANENT, *_PASSING) as problem:
+            return (), str(problem)
+        return (located.identity, *(version.identity for version in located.history)), ""
+
+    def _registry(self, desired: ModelDeployment) -> Registry:
+        uri = desired.registry_uri
+        if uri not in self._registries:
+            self._registries[uri] = Registry(uri)
+        return self._registries[uri]
+
+    async def _in_registry(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._registry_threads, work)
+
+
+def _locate(repository: Repository, path: str, name: str) -> Located:
+    repository.fetch()
+    return repository.locate(path, name)
+
+
+def _eligible(identity: ModelIdentity, desired: ModelDeployment) -> bool:
+    """Tell whether a version of the file's history may be taken for the stable one: another one, and not rejected."""
+    if identity.version == desired.plan.model.version:
+        return False
+    return not any(rejection.covers(identity, "") for rejection in desired.rejected)
+
+
+def _request(desired: ModelDeployment, source: Source, record: RollbackRecord, good: ModelIdentity) -> RollbackRequest:
+    return RollbackRequest(
+        rollback_id=record.id,
+        resource=str(desired.key),
+        path=source.path,
+        name=desired.key.name,
+        environment=source.path.rstrip("/").rsplit("/", 1)[-1],
+        good=good,
+        bad=ModelIdentity(good.name, record.from_version, record.from_digest),
+        bad_commit=record.bad_commit,
+        reason=record.reason,
+        evidence=record.evidence,
+        quarantine=not record.inconclusive,
+    )

@@ -1,0 +1,84 @@
+"""From snapshots to what ``decide`` reads."""
+
+from collections.abc import Iterable, Mapping
+
+from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT, Object
+from backstay.adapters.manifests import backend_of
+from backstay.adapters.traffic import TrafficProvider
+from backstay.controller.store import Children, Snapshot
+from backstay.domain.observed import Backend, Observed, Route, Workload
+from backstay.domain.resource import ModelDeployment, Plan, plan_of
+
+
+def workloads(children: Children) -> dict[Backend, Workload]:
+    """Read the pods' state from the Deployments."""
+    found = {}
+    for body in children.of(DEPLOYMENT):
+        backend = backend_of(body["metadata"])
+        if backend is not None and "deletionTimestamp" not in body["metadata"]:
+            found[backend] = _workload(body)
+    return found
+
+
+def _workload(body: Object) -> Workload:
+    status = body.get("status", {})
+    current = status.get("observedGeneration", 0) >= body["metadata"].get("generation", 0)
+    unschedulable = next(
+        (
+            condition.get("message", "")
+            for condition in status.get("conditions", ())
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
+        ),
+        "",
+    )
+    return Workload(
+        replicas=body["spec"].get("replicas", 1) if current else 0,
+        ready=status.get("readyReplicas", 0),
+        unschedulable=unschedulable,
+    )
+
+
+def plans(children: Children) -> dict[str, Plan]:
+    """Read the plans that are kept."""
+    kept = {}
+    for body in children.of(CONTROLLER_REVISION):
+        plan = plan_of(body["data"])
+        kept[plan.revision] = plan
+    return kept
+
+
+def route(children: Children, provider: TrafficProvider, name: str) -> Route | None:
+    """Read the route."""
+    live = children.get(provider.kind, name)
+    return provider.read(live) if live is not None and "deletionTimestamp" not in live["metadata"] else None
+
+
+def older_rival(desired: ModelDeployment, snapshots: Iterable[Snapshot]) -> str:
+    """Name an older ModelDeployment that takes the same requests from the same gateway, or nothing."""
+    ours = desired.traffic
+    for other in snapshots:
+        theirs = other.desired
+        if theirs is None or theirs.key == desired.key:
+            continue
+        same_place = (
+            theirs.traffic.gateway,
+            theirs.traffic.namespace,
+            theirs.traffic.section,
+            theirs.traffic.path_prefix,
+        ) == (
+            ours.gateway,
+            ours.namespace,
+            ours.section,
+            ours.path_prefix,
+        )
+        shared = set(ours.hostnames) & set(theirs.traffic.hostnames) or (
+            not ours.hostnames and not theirs.traffic.hostnames
+        )
+        if same_place and shared and (theirs.created_at, str(theirs.key)) < (desired.created_at, str(desired.key)):
+            return str(theirs.key)
+    return ""
+
+
+def ready_pods(observed: Observed, backends: Iterable[Backend]) -> Mapping[Backend, int]:
+    """Count the ready pods of some backends."""
+    return {backend: observed.ready(backend) for backend in backends}

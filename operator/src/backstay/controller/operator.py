@@ -1,0 +1,232 @@
+"""kopf watches, probes and starts; everything else is ours."""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import kopf
+from prometheus_client import start_http_server
+
+from backstay.adapters.kubernetes import (
+    ACCESS_REVIEW,
+    APPLICATION,
+    HTTP_ROUTE,
+    MODEL_DEPLOYMENT,
+    NAMESPACE,
+    ApiError,
+    Cluster,
+    Kind,
+    MissingKindError,
+)
+from backstay.adapters.manifests import SELECTOR
+from backstay.adapters.prometheus import Prometheus
+from backstay.adapters.traffic.gateway_api import GatewayApi
+from backstay.controller import metrics
+from backstay.controller.evidence import EvidenceLoop
+from backstay.controller.gitops import GitOps
+from backstay.controller.queue import WorkQueue
+from backstay.controller.reconcile import Reconciler
+from backstay.controller.settings import Settings
+from backstay.controller.store import CHILDREN, Store
+from backstay.domain.resource import GROUP, Key
+
+_LOG = logging.getLogger(__name__)
+
+_RESYNC = 300.0
+_PATIENCE = 120.0
+_RIGHTS: tuple[tuple[Kind, str, str], ...] = (
+    (MODEL_DEPLOYMENT, "", "watch"),
+    (MODEL_DEPLOYMENT, "status", "update"),
+    *((kind, "", verb) for kind in CHILDREN for verb in ("watch", "create", "patch", "delete")),
+    (HTTP_ROUTE, "", "update"),
+    (APPLICATION, "", "get"),
+    (APPLICATION, "", "patch"),
+)
+
+
+class Controller:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self.settings = settings
+        self.cluster = cluster
+        self.queue: WorkQueue[Key] = WorkQueue(time.monotonic)
+        self.store = Store(self.queue.add)
+        self.gitops = GitOps(settings, cluster, self.queue.add, time.time)
+        prometheus = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
+        self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time)
+        self.reconciler = Reconciler(
+            settings=settings,
+            cluster=cluster,
+            store=self.store,
+            queue=self.queue,
+            provider=GatewayApi(),
+            gitops=self.gitops,
+            evidence=self.evidence,
+            clock=time.time,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        metrics.QUEUE_DEPTH.set_function(lambda: len(self.queue))
+        metrics.QUEUE_AGE.set_function(self.queue.oldest_age)
+
+    async def start(self) -> None:
+        """Fill the store before anything is decided, then start to work."""
+        if not self.gitops.cluster_name:
+            system = await self.cluster.get(NAMESPACE, None, "kube-system")
+            self.gitops.cluster_name = system["metadata"]["uid"]
+            _LOG.warning(
+                "BACKSTAY_CLUSTER_NAME is not set; using the UID of kube-system, which a rebuilt cluster does not keep"
+            )
+        await self._list_children()
+        workers = [self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)]
+        self._tasks = [asyncio.create_task(work) for work in (*workers, self.evidence.run(), self._resync())]
+
+    async def stop(self) -> None:
+        """End the work; nothing has to be finished, since everything can be taken up again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.cluster.close()
+
+    def healthy(self) -> bool:
+        """Tell whether keys and ticks are taken in time."""
+        return (
+            self.queue.oldest_age() < _PATIENCE and self.evidence.healthy() and not any(t.done() for t in self._tasks)
+        )
+
+    async def missing_rights(self) -> list[str]:
+        """Ask the API server which of the rights that the controller needs it does not have."""
+        missing = []
+        for kind, sub, verb in _RIGHTS:
+            group = kind.api_version.partition("/")[0] if "/" in kind.api_version else ""
+            attributes = {"group": group, "resource": kind.plural, "subresource": sub, "verb": verb}
+            answer = await self.cluster.create(
+                ACCESS_REVIEW,
+                {
+                    "apiVersion": ACCESS_REVIEW.api_version,
+                    "kind": ACCESS_REVIEW.kind,
+                    "metadata": {},
+                    "spec": {"resourceAttributes": attributes},
+                },
+            )
+            if not answer["status"]["allowed"]:
+                missing.append(f"{verb} {kind.plural}{'/' + sub if sub else ''}.{group or 'core'}")
+        return missing
+
+    async def _list_children(self) -> None:
+        for kind in CHILDREN:
+            try:
+                self.store.replace_children(kind, await self.cluster.list(kind, labels=SELECTOR))
+            except MissingKindError as missing:
+                _LOG.warning("%s; models wait until it is installed", missing)
+        for body in await self.cluster.list(MODEL_DEPLOYMENT):
+            self.store.put(body)
+
+    async def _resync(self) -> None:
+        """Compare with full listings now and then: a watch that lost an event must not matter for long."""
+        while True:
+            await asyncio.sleep(_RESYNC)
+            try:
+                await self._list_children()
+            except ApiError as problem:
+                _LOG.warning("The periodic listing failed: %s", problem)
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps no last-seen copies on the objects: no handler here asks for differences."""
+
+    def fetch(self, *, body: Any) -> None:
+        """Know nothing."""
+        del body
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Keep nothing."""
+        del body, patch, essence
+
+
+def _as_service_account() -> kopf.ConnectionInfo | None:
+    """Log in by the address that the pod was told; kopf's own way wants a cluster DNS that names the API server."""
+    address, folder = os.environ.get("KUBERNETES_SERVICE_HOST"), Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    if address is None:
+        return None
+    host = f"[{address}]" if ":" in address else address
+    return kopf.ConnectionInfo(
+        server=f"https://{host}:{os.environ['KUBERNETES_SERVICE_PORT']}",
+        ca_path=str(folder / "ca.crt"),
+        scheme="Bearer",
+        token=(folder / "token").read_text(encoding="ascii").strip(),
+    )
+
+
+def register(controller: Controller, registry: kopf.OperatorRegistry) -> None:
+    """Attach the controller to kopf."""
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.persistence.diffbase_storage = NoDiffBase()
+        settings.posting.enabled = False
+        settings.watching.client_timeout = 600
+        settings.watching.connect_timeout = 10
+        settings.watching.inactivity_timeout = 120
+        settings.queueing.worker_limit = 50
+        settings.queueing.idle_timeout = 0.05
+        missing = await controller.missing_rights()
+        if missing:
+            _LOG.error("The controller may not: %s. Apply operator/config/rbac", ", ".join(missing))
+        await controller.start()
+
+    @kopf.on.login(registry=registry)
+    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        return _as_service_account() or kopf.login_with_kubeconfig(**arguments)
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        await controller.stop()
+
+    @kopf.on.probe(registry=registry, id="working")
+    async def working(**_: Any) -> str:
+        if not controller.healthy():
+            raise kopf.PermanentError("keys or ticks are overdue")
+        return "yes"
+
+    @kopf.on.event(GROUP, "modeldeployments", registry=registry)
+    async def model_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        meta = body["metadata"]
+        if type == "DELETED":
+            controller.store.drop(meta["namespace"], meta["name"], meta["uid"])
+        else:
+            controller.store.put(dict(body))
+
+    for kind in CHILDREN:
+        _watch_child(controller, registry, kind)
+
+
+def _watch_child(controller: Controller, registry: kopf.OperatorRegistry, kind: Kind) -> None:
+    group, _, version = kind.api_version.rpartition("/")
+    labels: dict[str, Any] = {"app.kubernetes.io/managed-by": "backstay"}
+
+    @kopf.on.event(group, version, kind.plural, registry=registry, labels=labels, id=f"child-{kind.plural}")
+    async def child(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        plain = dict(body)
+        plain["metadata"] = dict(plain["metadata"])
+        if type == "DELETED":
+            controller.store.drop_child(kind, plain)
+        else:
+            controller.store.put_child(kind, plain)
+
+
+async def run(settings: Settings) -> None:
+    """Run until the process is told to end."""
+    start_http_server(settings.metrics_port, addr=settings.address)
+    cluster = await Cluster.connect()
+    registry = kopf.OperatorRegistry()
+    controller = Controller(settings, cluster)
+    register(controller, registry)
+    await kopf.operator(
+        registry=registry,
+        clusterwide=True,
+        liveness_endpoint=f"http://{settings.address}:{settings.health_port}/healthz",
+    )

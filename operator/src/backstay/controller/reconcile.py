@@ -1,0 +1,272 @@
+"""One look at one ModelDeployment: observe, decide, do, remember."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from backstay.adapters.kubernetes import (
+    MODEL_DEPLOYMENT,
+    ApiError,
+    Cluster,
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+)
+from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.traffic import TrafficProvider
+from backstay.controller import faults, metrics, observe
+from backstay.controller.act import BlockedError, Hands
+from backstay.controller.evidence import EvidenceLoop, Interest
+from backstay.controller.following import Trial
+from backstay.controller.gitops import GitOps
+from backstay.controller.queue import WorkQueue
+from backstay.controller.settings import Settings
+from backstay.controller.store import Children, Snapshot, Store
+from backstay.domain.actions import Decision, ShiftTraffic
+from backstay.domain.conditions import conditions
+from backstay.domain.decide import decide
+from backstay.domain.observed import Backend, Observed, Track
+from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan, WeightStep
+from backstay.domain.split import FULL
+from backstay.domain.status import Phase, Status, Verdict
+from backstay.judge.accumulate import Memory
+
+_LOG = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Joins the parts; one call for one key at a time."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names every part once
+        self,
+        *,
+        settings: Settings,
+        cluster: Cluster,
+        store: Store,
+        queue: WorkQueue[Key],
+        provider: TrafficProvider,
+        gitops: GitOps,
+        evidence: EvidenceLoop,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._store = store
+        self._queue = queue
+        self._provider = provider
+        self._gitops = gitops
+        self._evidence = evidence
+        self._clock = clock
+        self._hands = Hands(cluster, store, provider, gitops)
+        self._shifted: dict[Key, float] = {}
+        self._drained: dict[tuple[Key, Backend], float] = {}
+        self._written: dict[Key, float] = {}
+        self._started_at = clock()
+
+    async def reconcile(self, key: Key) -> None:
+        """Look at one ModelDeployment; whatever goes wrong is logged, shown in its status, and tried again."""
+        snapshot = self._store.snapshots.get(key)
+        if snapshot is None:
+            self._forget(key)
+            return
+        try:
+            await self._look(key, snapshot)
+            self._queue.succeeded(key)
+            metrics.RECONCILES.labels("done").inc()
+        except ConflictError:
+            metrics.RECONCILES.labels("conflict").inc()
+            # Somebody else wrote first; the decision is made again on what they wrote.
+            await self._fetch(key)
+            self._queue.retry(key)
+        except NotFoundError:
+            self._queue.retry(key)
+        except (ApiError, BlockedError, RegistryUnavailableError) as problem:
+            pause = self._queue.retry(key)
+            metrics.RECONCILES.labels("blocked").inc()
+            _LOG.warning("%s: %s; trying again in %.1f s", key, problem, pause)
+            await self._show_problem(key, problem)
+        except Exception:
+            self._queue.retry(key)
+            metrics.RECONCILES.labels("failed").inc()
+            _LOG.exception("%s: unexpected failure", key)
+
+    async def _look(self, key: Key, snapshot: Snapshot) -> None:
+        desired = snapshot.desired
+        if desired is None:
+            raise BlockedError(snapshot.problem)
+        now = self._clock()
+        children = self._store.owned(key, snapshot.uid)
+        rival = observe.older_rival(desired, self._store.snapshots.values())
+        if rival and children.get(self._provider.kind, key.name) is None:
+            raise BlockedError(
+                f"ModelDeployment {rival} takes the same requests and is older: change hostnames or pathPrefix"
+            )
+        seen = self._observe(key, snapshot, desired, children)
+        decision = decide(desired, snapshot.status, seen, now)
+        await self._act(desired, decision)
+        if decision.status.rollback is not None and snapshot.status.rollback != decision.status.rollback:
+            self._measure_drain(key, snapshot.status, decision.status)
+        status = self._with_gateway_problem(key, children, decision.status)
+        await self._remember(key, snapshot, desired, status, now)
+        self._follow(desired, status, seen)
+        if decision.requeue_after is not None:
+            self._queue.add_after(key, decision.requeue_after)
+
+    def _observe(self, key: Key, snapshot: Snapshot, desired: ModelDeployment, children: Children) -> Observed:
+        found = observe.workloads(children)
+        route = observe.route(children, self._provider, key.name)
+        record = snapshot.status.rollback
+        idle = [backend for backend in found if not (route and route.weights.get(backend))]
+        for slot in [slot for slot in self._drained if slot[0] == key and slot[1] not in idle]:
+            del self._drained[slot]
+        quiet: set[Backend] = set()
+        for backend in idle:
+            since = self._drained.setdefault((key, backend), self._clock())
+            quiet |= self._evidence.quiet(key, [backend], since)
+        return Observed(
+            cluster=self._gitops.cluster_name,
+            workloads=found,
+            plans=observe.plans(children),
+            route=route,
+            evidence=self._evidence.evidence(key),
+            quiet=frozenset(quiet),
+            recall=self._gitops.recalled(key),
+            set_by=self._gitops.set_by(desired),
+            write_back=self._gitops.write_back(key, record),
+            sync=self._gitops.sync(key, record),
+        )
+
+    async def _act(self, desired: ModelDeployment, decision: Decision) -> None:
+        for action in decision.actions:
+            await self._hands.carry_out(desired, action)
+            if isinstance(action, ShiftTraffic):
+                self._shifted[desired.key] = self._clock()
+
+    def _measure_drain(self, key: Key, before: Status, after: Status) -> None:
+        """Measure our own part of a drain: from the answer that failed the version to the route's update."""
+        answered_at, shifted = self._evidence.answered_at(key), self._shifted.get(key, 0.0)
+        judged = before.rollout is not None and after.rollout is None and after.verdict is Verdict.FAIL
+        if judged and answered_at and shifted > answered_at:
+            metrics.DRAIN_SECONDS.observe(shifted - answered_at)
+            _LOG.info("%s: weight 0 is in the API server %.3f s after Prometheus' answer", key, shifted - answered_at)
+
+    def _with_gateway_problem(self, key: Key, children: Children, status: Status) -> Status:
+        live = children.get(self._provider.kind, key.name)
+        problem = self._provider.problem(live) if live is not None else ""
+        if not problem or status.stalled:
+            return status
+        return replace(status, message=f"{status.message}. {problem}", stalled="RouteNotAccepted")
+
+    async def _remember(
+        self, key: Key, snapshot: Snapshot, desired: ModelDeployment, status: Status, now: float
+    ) -> None:
+        """Write status when it changed: at once when it matters, now and then when it is only progress."""
+        unchanged = _essence(status) == _essence(snapshot.status) and snapshot.observed_generation == desired.generation
+        if unchanged:
+            if status.to_dict() == snapshot.status.to_dict():
+                return
+            left = self._settings.progress - (now - self._written.get(key, 0.0))
+            if left > 0:
+                self._queue.add_after(key, left)
+                return
+        document = status.to_dict()
+        document["observedGeneration"] = desired.generation
+        document["conditions"] = conditions(status, snapshot.conditions, generation=desired.generation, now=now)
+        faults.point("before:status")
+        written = await self._cluster.replace_status(
+            MODEL_DEPLOYMENT,
+            {
+                "apiVersion": f"{GROUP}/{VERSION}",
+                "kind": KIND,
+                "metadata": {
+                    "name": key.name,
+                    "namespace": key.namespace,
+                    "resourceVersion": str(snapshot.resource_version),
+                },
+                "status": document,
+            },
+        )
+        faults.point("after:status")
+        self._written[key] = now
+        self._store.put(written)
+
+    async def _show_problem(self, key: Key, problem: Exception) -> None:
+        """Put a sentence about what is in the way into status, keeping everything else."""
+        snapshot = self._store.snapshots.get(key)
+        if snapshot is None or snapshot.desired is None or problem.__class__.__name__ == "UnavailableError":
+            return
+        reason = "Refused" if isinstance(problem, RefusedError) else "Blocked"
+        message = str(problem)
+        if snapshot.status.message == message and snapshot.status.stalled == reason:
+            return
+        phase = snapshot.status.phase if snapshot.observed_generation else Phase.PENDING
+        status = replace(snapshot.status, phase=phase, message=message, stalled=reason)
+        try:
+            await self._remember(key, snapshot, snapshot.desired, status, self._clock())
+        except ApiError as again:
+            _LOG.info("%s: its status could not be written: %s", key, again)
+
+    async def _fetch(self, key: Key) -> None:
+        try:
+            self._store.put(await self._cluster.get(MODEL_DEPLOYMENT, key.namespace, key.name))
+        except NotFoundError:
+            return
+        except ApiError as problem:
+            _LOG.info("%s: could not be read again: %s", key, problem)
+
+    def _follow(self, desired: ModelDeployment, status: Status, seen: Observed) -> None:
+        """Tell the evidence loop what has to be read from now on."""
+        key, rollout = desired.key, status.rollout
+        route = seen.route
+        idle = {b.revision for b in seen.workloads if route is not None and b in route.weights and not route.weights[b]}
+        if rollout is None and not idle:
+            self._evidence.forget(key)
+            return
+        revisions = {backend.revision for backend in seen.workloads} | idle
+        if rollout is None:
+            plan = desired.plan
+            interest = Interest(plan.analysis, frozenset(revisions), None, Memory())
+        else:
+            plan = seen.plans.get(rollout.revision, desired.plan)
+            revisions.add(rollout.revision)
+            memory = Memory.of(status.analysis)
+            interest = Interest(plan.analysis, frozenset(revisions), self._trial(key, status, plan, seen), memory)
+        self._evidence.watch(key, interest)
+
+    def _trial(self, key: Key, status: Status, plan: Plan, seen: Observed) -> Trial | None:
+        rollout, stable = status.rollout, status.stable
+        if rollout is None:
+            return None
+        canary = Backend(rollout.revision)
+        wanted = [canary]
+        fresh = plan.rollout.baseline and stable is not None
+        baseline = Backend(stable.revision, Track.BASELINE) if stable and fresh else None
+        if baseline is not None and baseline in seen.workloads:
+            wanted.append(baseline)
+        weights = [step.weight for step in plan.rollout.steps if isinstance(step, WeightStep)]
+        return Trial(
+            rollout=rollout.id,
+            stable=stable.revision if stable else "",
+            canary=rollout.revision,
+            step=rollout.step,
+            changed_at=max(rollout.step_since, self._shifted.get(key, 0.0)),
+            warm_until=rollout.ramp_since + plan.rollout.warmup,
+            baseline=fresh,
+            comparable=stable is not None and not rollout.first and weights[0] < FULL,
+            pods={backend: max(seen.ready(backend), 1) for backend in wanted},
+        )
+
+    def _forget(self, key: Key) -> None:
+        self._evidence.forget(key)
+        self._gitops.forget(key)
+        self._hands.forget(key)
+        self._shifted.pop(key, None)
+        self._written.pop(key, None)
+        self._drained = {slot: since for slot, since in self._drained.items() if slot[0] != key}
+
+
+def _essence(status: Status) -> Any:
+    """Take away what is only progress: the counts, the sentence about them, the evidence gathered."""
+    progressing = status.phase in (Phase.PROGRESSING, Phase.BAKING, Phase.STARTING)
+    return replace(status, analysis={}, message="" if progressing and not status.stalled else status.message)

@@ -1,0 +1,51 @@
+"""What the controller is told by its environment."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The controller's configuration; every field has its variable in the manifests of ``operator/config``."""
+
+    cluster_name: str = ""
+    prometheus_url: str = ""
+    argocd_namespace: str = "argocd"
+    git_credentials: Path | None = None
+    state: Path = Path("/var/lib/backstay")
+    address: str = "0.0.0.0"
+    health_port: int = 8081
+    metrics_port: int = 8082
+    workers: int = 16
+    # A ModelDeployment's progress is written at most this often, in seconds; verdicts and intents are written at once.
+    progress: float = 5.0
+
+    @staticmethod
+    def from_environment() -> "Settings":
+        """Read the variables.
+
+        Raises:
+            ValueError: naming the variable, when one is not of its kind.
+        """
+        text = os.environ.get
+        credentials = text("BACKSTAY_GIT_CREDENTIALS", "")
+        return Settings(
+            cluster_name=text("BACKSTAY_CLUSTER_NAME", ""),
+            prometheus_url=text("BACKSTAY_PROMETHEUS_URL", "").rstrip("/"),
+            argocd_namespace=text("BACKSTAY_ARGOCD_NAMESPACE", "argocd"),
+            git_credentials=Path(credentials) if credentials else None,
+            state=Path(text("BACKSTAY_STATE", "/var/lib/backstay")),
+            address=text("POD_IP", "0.0.0.0"),
+            health_port=_number("BACKSTAY_HEALTH_PORT", 8081),
+            metrics_port=_number("BACKSTAY_METRICS_PORT", 8082),
+            workers=_number("BACKSTAY_WORKERS", 16),
+        )
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, str(default))
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{variable} is {value!r}: write a whole number") from None

@@ -1,0 +1,154 @@
+"""What the watches have shown: parsed snapshots, by ModelDeployment, with our own writes seen at once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backstay.adapters.kubernetes import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    SERVICE,
+    Kind,
+    Object,
+)
+from backstay.adapters.manifests import owner_of
+from backstay.domain.resource import Key, ModelDeployment
+from backstay.domain.status import Status
+
+CHILDREN = (DEPLOYMENT, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One ModelDeployment as last seen; ``problem`` is a sentence where its spec could not be read."""
+
+    resource_version: int
+    desired: ModelDeployment | None
+    status: Status
+    conditions: tuple[Mapping[str, Any], ...]
+    observed_generation: int
+    generation: int
+    uid: str
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Children:
+    """What a ModelDeployment owns, by kind and name."""
+
+    objects: dict[tuple[str, str], Object] = field(default_factory=dict)
+
+    def of(self, kind: Kind) -> Iterator[Object]:
+        """Go through the objects of one kind."""
+        return (body for (name, _), body in self.objects.items() if name == kind.kind)
+
+    def get(self, kind: Kind, name: str) -> Object | None:
+        """Find one object."""
+        return self.objects.get((kind.kind, name))
+
+
+class Store:
+    """Snapshots and children; an older version of an object never replaces a newer one."""
+
+    def __init__(self, changed: Callable[[Key], None]) -> None:
+        self._changed = changed
+        self.snapshots: dict[Key, Snapshot] = {}
+        self.children: dict[Key, Children] = {}
+
+    def put(self, body: Mapping[str, Any]) -> None:
+        """Take in a ModelDeployment."""
+        meta = body["metadata"]
+        key = Key(meta["namespace"], meta["name"])
+        version = int(meta["resourceVersion"])
+        known = self.snapshots.get(key)
+        if known is not None and known.resource_version >= version:
+            return
+        self.snapshots[key] = _snapshot(body, version)
+        self._changed(key)
+
+    def drop(self, namespace: str, name: str, uid: str) -> None:
+        """Forget a deleted ModelDeployment; its children are collected by the API server."""
+        key = Key(namespace, name)
+        known = self.snapshots.get(key)
+        if known is not None and known.uid == uid:
+            del self.snapshots[key]
+            self._changed(key)
+
+    def put_child(self, kind: Kind, body: Object) -> None:
+        """Take in an object that one of ours owns."""
+        found = owner_of(body["metadata"])
+        if found is None:
+            return
+        key, _ = found
+        slot = (kind.kind, body["metadata"]["name"])
+        children = self.children.setdefault(key, Children()).objects
+        known = children.get(slot)
+        if known is not None and _version(known) >= _version(body):
+            return
+        body["metadata"].pop("managedFields", None)
+        children[slot] = body
+        self._changed(key)
+
+    def drop_child(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Forget a deleted object."""
+        found = owner_of(body["metadata"])
+        if found is None:
+            return
+        key, _ = found
+        children = self.children.get(key)
+        slot = (kind.kind, body["metadata"]["name"])
+        known = children.objects.get(slot) if children else None
+        if children is None or known is None or known["metadata"]["uid"] != body["metadata"]["uid"]:
+            return
+        del children.objects[slot]
+        if not children.objects:
+            del self.children[key]
+        self._changed(key)
+
+    def replace_children(self, kind: Kind, bodies: list[Object]) -> None:
+        """Bring one kind in line with a full listing: what is not in it is gone."""
+        listed = {(owner[0], body["metadata"]["name"]) for body in bodies if (owner := owner_of(body["metadata"]))}
+        for key, children in list(self.children.items()):
+            for slot, body in list(children.objects.items()):
+                if slot[0] == kind.kind and (key, slot[1]) not in listed:
+                    self.drop_child(kind, body)
+        for body in bodies:
+            self.put_child(kind, body)
+
+    def owned(self, key: Key, uid: str) -> Children:
+        """Return the children that belong to this very ModelDeployment, not to a former one of its name."""
+        children = self.children.get(key, Children())
+        return Children(
+            {slot: body for slot, body in children.objects.items() if _owner_uid(body) == uid},
+        )
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    return int(body["metadata"]["resourceVersion"])
+
+
+def _owner_uid(body: Mapping[str, Any]) -> str:
+    found = owner_of(body["metadata"])
+    return found[1] if found else ""
+
+
+def _snapshot(body: Mapping[str, Any], version: int) -> Snapshot:
+    meta, raw = body["metadata"], body.get("status") or {}
+    desired, problem = None, ""
+    status = Status()
+    try:
+        desired = ModelDeployment.of(body)
+        status = Status.of(raw)
+    except (ValueError, KeyError, TypeError) as wrong:
+        problem = f"{wrong}"
+    return Snapshot(
+        resource_version=version,
+        desired=desired,
+        status=status,
+        conditions=tuple(raw.get("conditions", ())),
+        observed_generation=raw.get("observedGeneration", 0),
+        generation=meta["generation"],
+        uid=meta["uid"],
+        problem=problem,
+    )

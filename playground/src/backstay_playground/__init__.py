@@ -1,0 +1,1 @@
+"""A whole real environment on one machine, as local processes on loopback."""

@@ -1,0 +1,56 @@
+"""The commands `demo` and `bench-rollback`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from backstay_playground.demo.bench import bench
+from backstay_playground.demo.story import demo, how_to_look
+from backstay_playground.layout import repository_root
+from backstay_playground.playground import Playground
+
+_console = Console()
+
+State = Annotated[
+    str,
+    typer.Option(
+        "--state", help="The state folder; by default $BACKSTAY_PLAYGROUND or .playground.", show_default=False
+    ),
+]
+
+
+def _out(name: str) -> Path:
+    return repository_root() / "out" / name
+
+
+def play_demo(
+    state: State = "",
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the playground up and say how to look at it.")] = False,
+) -> None:
+    """Show the main job: a good version goes live, a bad one is drained and goes back to Git."""
+    playground = Playground(state, console=_console)
+    # What an earlier run left (kept, or killed half-way) would be part of the story.
+    playground.down()
+    try:
+        demo(playground, console=_console, report=_out("demo-report.json"))
+        if keep:
+            how_to_look(_console)
+    finally:
+        if not keep:
+            playground.down(keep_logs=True)
+
+
+def bench_rollback(
+    state: State = "",
+    repetitions: Annotated[int, typer.Option(min=1, max=100, help="How many rollbacks are timed.")] = 20,
+) -> None:
+    """Time rollbacks from the first bad answer to the synced commit: min, median, max."""
+    playground = Playground(state, console=_console)
+    playground.down()
+    try:
+        bench(playground, console=_console, repetitions=repetitions, report=_out("bench-rollback.json"))
+    finally:
+        playground.down(keep_logs=True)

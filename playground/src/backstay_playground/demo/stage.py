@@ -1,0 +1,244 @@
+"""What the demo, the benchmark and the end-to-end tests play on: models registered, a repository, Applications, bumps."""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from backstay.adapters.versionfile import read_version_file, restore
+from backstay_playground.demo.traffic import Traffic, bodies
+from backstay_playground.demo.watcher import Watcher
+from backstay_playground.errors import PlaygroundError
+from backstay_playground.layout import repository_root
+from backstay_playground.playground import Playground
+
+MODEL = "fraud-detector"
+REPOSITORY = "models"
+BRANCH = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One environment of the example model."""
+
+    environment: str
+    namespace: str
+    hostname: str
+    application: str
+
+    @property
+    def folder(self) -> str:
+        """Return the overlay's folder in the repository."""
+        return f"applications/{MODEL}/overlays/{self.environment}"
+
+    @property
+    def version_file(self) -> str:
+        """Return the file that a version bump changes."""
+        return f"{self.folder}/model-version.yaml"
+
+
+STAGING = Target("staging", "fraud-staging", "staging.fraud-detector.example.com", f"{MODEL}-staging")
+PRODUCTION = Target("production", "fraud-production", "fraud-detector.example.com", f"{MODEL}-production")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version: what a version file needs to name it."""
+
+    version: str
+    digest: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast rollouts go here: minutes in production, seconds on this machine."""
+
+    steps: tuple[dict[str, Any], ...] = (
+        {"weight": 5, "minDuration": "6s", "minRequests": 10},
+        {"weight": 25, "minDuration": "6s", "minRequests": 40},
+        {"weight": 50, "minDuration": "6s", "minRequests": 80},
+        {"weight": 100, "minDuration": "8s"},
+    )
+    interval: str = "2s"
+    warmup: str = "3s"
+    warm_for: str = "30s"
+    replicas: int = 1
+    progress_deadline: str = "10m"
+
+    def patch(self) -> str:
+        """Write the Kustomize patch that an overlay gets."""
+        return yaml.safe_dump(
+            {
+                "apiVersion": "backstay.dev/v1alpha1",
+                "kind": "ModelDeployment",
+                "metadata": {"name": MODEL},
+                "spec": {
+                    "serving": {"replicas": self.replicas},
+                    "rollout": {
+                        "steps": [dict(step) for step in self.steps],
+                        "baseline": {"enabled": True, "warmup": self.warmup},
+                        "progressDeadline": self.progress_deadline,
+                    },
+                    "analysis": {"interval": self.interval},
+                    "rollback": {"warmFor": self.warm_for},
+                },
+            },
+            sort_keys=False,
+        )
+
+
+class Stage:
+    """The example model, delivered through Git into a running playground."""
+
+    def __init__(self, playground: Playground, pace: Pace | None = None) -> None:
+        self.playground = playground
+        self.pace = pace or Pace()
+        self.versions: dict[str, Version] = {}
+        self.payloads: list[bytes] = []
+
+    def train(self) -> list[Version]:
+        """Train and register the example versions, unless they are registered already."""
+        file = self.playground.layout.root / "payloads.jsonl"
+        command = [sys.executable, str(repository_root() / "pipelines" / "fraud_detector" / "train.py")]
+        command += ["--tracking-uri", self.playground.mlflow_url, "--payloads", str(file)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise PlaygroundError(f"The example models could not be trained: {answer.stderr.strip()[-1500:]}")
+        found = [Version(str(v["version"]), v["digest"], v["runID"]) for v in json.loads(answer.stdout)]
+        self.versions = {version.version: version for version in found}
+        self.payloads = bodies(file.read_text(encoding="utf-8"))
+        return found
+
+    def push_repository(self, version: str = "1") -> str:
+        """Push the example applications, at this pace and version, as the whole content of the GitOps repository."""
+        with tempfile.TemporaryDirectory(prefix="backstay-demo-") as place:
+            root = Path(place)
+            shutil.copytree(repository_root() / "applications", root / "applications")
+            for target in (STAGING, PRODUCTION):
+                self._set_pace(root / target.folder)
+                file = root / target.version_file
+                file.write_bytes(self._with_version(file.read_bytes(), version))
+            return self.playground.gitea.push_folder(root, repository=REPOSITORY, message="Serve the first version")
+
+    def _set_pace(self, overlay: Path) -> None:
+        (overlay / "pace.yaml").write_text(self.pace.patch(), encoding="utf-8")
+        file = overlay / "kustomization.yaml"
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document["patches"] = [*document.get("patches", []), {"path": "pace.yaml"}]
+        file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def _with_version(self, text: bytes, version: str) -> bytes:
+        known = self.versions[version]
+        identity = read_version_file(text, name=MODEL).identity
+        changed = replace(identity, version=version, digest=known.digest, run_id=known.run_id)
+        return restore(text, name=MODEL, identity=changed, reject=None, drop_retry=False)
+
+    def deliver(self, *targets: Target) -> None:
+        """Let Argo CD deliver these environments."""
+        for target in targets:
+            file = repository_root() / "applications" / "argocd" / f"{target.application}.yaml"
+            self.playground.kubectl.apply(file.read_text(encoding="utf-8"))
+
+    def merge_bump(self, target: Target, version: str) -> str:
+        """Bump an environment by a merged pull request; return the commit on the branch."""
+        text = self.read(target.version_file)
+        changed = self._with_version(text, version)
+        return self.merge(target.version_file, changed, f"{MODEL}: {target.environment} to version {version}")
+
+    def read(self, path: str) -> bytes:
+        """Read a file of the repository's branch."""
+        answer = self.playground.gitea.call("GET", f"/repos/models/{REPOSITORY}/raw/{path}?ref={BRANCH}")
+        if answer.is_error:
+            raise PlaygroundError(f"Gitea has no file {path}: {answer.text[:300]}")
+        return answer.content
+
+    def merge(self, path: str, content: bytes, title: str) -> str:
+        """Change one file by a pull request that is merged at once; return the commit on the branch."""
+        gitea, base = self.playground.gitea, f"/repos/models/{REPOSITORY}"
+        branch = f"change-{time.time_ns()}"
+        sha = gitea.call("GET", f"{base}/contents/{path}?ref={BRANCH}").json()["sha"]
+        change = {"content": _base64(content), "message": title, "new_branch": branch, "branch": BRANCH, "sha": sha}
+        _expect(gitea.call("PUT", f"{base}/contents/{path}", change), f"change {path}")
+        opened = _expect(
+            gitea.call("POST", f"{base}/pulls", {"title": title, "head": branch, "base": BRANCH}), "open a pull request"
+        )
+        number = opened["number"]
+        self._merge(f"{base}/pulls/{number}", title)
+        merged = _expect(gitea.call("GET", f"{base}/pulls/{number}"), "show the pull request")
+        return str(merged["merge_commit_sha"])
+
+    @retry(
+        retry=retry_if_exception_type(PlaygroundError), wait=wait_fixed(0.2), stop=stop_after_delay(20), reraise=True
+    )
+    def _merge(self, pull: str, title: str) -> None:
+        """Merge; Gitea refuses while it still checks for conflicts."""
+        body = {"Do": "squash", "MergeTitleField": title, "delete_branch_after_merge": True}
+        answer = self.playground.gitea.call("POST", f"{pull}/merge", body)
+        if answer.is_error:
+            raise PlaygroundError(f"Gitea did not merge: {answer.status_code} {answer.text[:300]}")
+
+    def refresh(self, target: Target) -> None:
+        """Tell Argo CD to look at Git, as a forge's webhook does."""
+        self.playground.kubectl(
+            "annotate",
+            "--overwrite",
+            "applications.argoproj.io",
+            target.application,
+            "--namespace=argocd",
+            "argocd.argoproj.io/refresh=normal",
+        )
+
+    def watch(self, target: Target) -> Watcher:
+        """Watch an environment's ModelDeployment."""
+        return Watcher(
+            self.playground.kubeconfig,
+            group="backstay.dev",
+            version="v1alpha1",
+            plural="modeldeployments",
+            namespace=target.namespace,
+            name=MODEL,
+        ).start()
+
+    def watch_route(self, target: Target) -> Watcher:
+        """Watch an environment's HTTPRoute."""
+        return Watcher(
+            self.playground.kubeconfig,
+            group="gateway.networking.k8s.io",
+            version="v1",
+            plural="httproutes",
+            namespace=target.namespace,
+            name=MODEL,
+        ).start()
+
+    def traffic(self, target: Target, *, rate: float) -> Traffic:
+        """Make the requests for an environment; ``start`` starts them."""
+        return Traffic(self.playground.gateway_url, host=target.hostname, bodies=self.payloads, rate=rate)
+
+    def application(self, target: Target) -> dict[str, Any]:
+        """Read an environment's Argo CD Application."""
+        text = self.playground.kubectl(
+            "get", "applications.argoproj.io", target.application, "--namespace=argocd", "--output=json"
+        )
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _expect(answer: Any, what: str) -> dict[str, Any]:
+    if answer.is_error:
+        raise PlaygroundError(f"Gitea did not {what}: {answer.status_code} {answer.text[:300]}")
+    document: dict[str, Any] = answer.json()
+    return document

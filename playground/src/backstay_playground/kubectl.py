@@ -1,0 +1,56 @@
+"""kubectl against one named cluster; the environment's KUBECONFIG is never looked at."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backstay_playground.errors import PlaygroundError
+
+FIELD_MANAGER = "backstay-playground"
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """The program, the kubeconfig and, where it is not the kubeconfig's current one, the context."""
+
+    binary: Path
+    kubeconfig: Path
+    context: str = ""
+
+    def argv(self, *args: str) -> list[str]:
+        """Return the whole command for kubectl's `args`."""
+        context = [f"--context={self.context}"] if self.context else []
+        return [str(self.binary), f"--kubeconfig={self.kubeconfig}", *context, *args]
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment without what could name another cluster, or a proxy on the way."""
+        dropped = (
+            {"KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} if not self.context else set()
+        )
+        return {name: value for name, value in os.environ.items() if name not in dropped | {"KUBECONFIG"}}
+
+    def __call__(self, *args: str, stdin: str = "") -> str:
+        """Run kubectl and return what it prints.
+
+        Raises:
+            PlaygroundError: it fails; the text holds its message.
+        """
+        answer = subprocess.run(
+            self.argv(*args), input=stdin, env=self.environment(), capture_output=True, text=True, check=False
+        )
+        if answer.returncode != 0:
+            raise PlaygroundError(f"kubectl {' '.join(args[:4])} failed: {answer.stderr.strip()[-1500:]}")
+        return answer.stdout
+
+    def apply(self, manifests: str) -> None:
+        """Apply the text of manifests on the server side; fields others took over are taken back."""
+        self("apply", *_APPLY, "-f", "-", stdin=manifests)
+
+    def apply_files(self, paths: Sequence[Path]) -> None:
+        """Apply files, or folders of files, of manifests."""
+        self("apply", *_APPLY, *[f"--filename={path}" for path in paths])
+
+
+_APPLY = ("--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")

@@ -1,0 +1,1 @@
+"""A small model server for MLflow models, with the metrics that the judge reads."""

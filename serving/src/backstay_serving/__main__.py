@@ -1,0 +1,122 @@
+"""`python -m backstay_serving`: serve one version of an MLflow model."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backstay_serving.log import configure_log
+from backstay_serving.metrics import SCORE_EDGES
+from backstay_serving.server import Refused, Stopped, serve
+from backstay_serving.settings import (
+    ModelSettings,
+    ServerSettings,
+    StartError,
+    identify,
+    parse_buckets,
+    parse_digest,
+    parse_source,
+    parse_threshold,
+)
+
+_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_TEMPORARY = Path(tempfile.gettempdir())
+_WRONG_SETTINGS, _MODEL_REFUSED = 2, 3  # exit codes
+
+
+def _option(variable: str, text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        f"--{variable.lower().replace('_', '-')}", envvar=variable, help=text
+    )
+    return option
+
+
+@_app.command()
+def _serve(  # noqa: PLR0913  the parameters of a command are its options
+    *,
+    model_uri: Annotated[
+        str,
+        _option("MODEL_URI", "models:/<name>/<version>, a folder with an MLmodel file, or any URI that MLflow reads."),
+    ] = "",
+    model_name: Annotated[
+        str, _option("MODEL_NAME", "The registered model; part of MODEL_URI where that is given.")
+    ] = "",
+    model_version: Annotated[str, _option("MODEL_VERSION", "Its version.")] = "",
+    model_revision: Annotated[str, _option("MODEL_REVISION", "The revision to name in answers.")] = "",
+    model_digest: Annotated[
+        str, _option("MODEL_DIGEST", "sha256:…; artifacts with any other digest are not loaded.")
+    ] = "",
+    mlflow_tracking_uri: Annotated[str, _option("MLFLOW_TRACKING_URI", "The MLflow server.")] = "",
+    serving_threshold: Annotated[
+        str,
+        _option("SERVING_THRESHOLD", "The score, 0 to 1, from which a binary classifier answers its positive class."),
+    ] = "",
+    prediction_buckets: Annotated[
+        str, _option("PREDICTION_BUCKETS", "Edges of the prediction histogram for values that are no probabilities.")
+    ] = ",".join(map(str, SCORE_EDGES)),
+    model_cache_dir: Annotated[Path, _option("MODEL_CACHE_DIR", "Where the artifacts are downloaded to.")] = _TEMPORARY,
+    pod_ip: Annotated[str, _option("POD_IP", "The address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="The port to listen on.")] = 8080,
+    drain_seconds: Annotated[
+        float, typer.Option(envvar="DRAIN_SECONDS", min=0, help="How long to go on answering after SIGTERM.")
+    ] = 5.0,
+    max_body_bytes: Annotated[
+        int, typer.Option(envvar="MAX_BODY_BYTES", min=1, help="The largest request body; more is answered 413.")
+    ] = 10 * 1024 * 1024,
+    max_waiting: Annotated[
+        int, typer.Option(envvar="MAX_WAITING", min=1, help="Predictions that may wait; more are answered 503.")
+    ] = 256,
+) -> None:
+    """Serve one version of an MLflow model on /invocations, with /healthz, /readyz, /version and /metrics."""
+    configure_log()
+    _limit_threads()
+    try:
+        source = parse_source(model_uri or _registered_uri(model_name, model_version))
+        model = ModelSettings(
+            source=source,
+            identity=identify(source, name=model_name, version=model_version, revision=model_revision),
+            digest=parse_digest(model_digest),
+            decision=parse_threshold(serving_threshold),
+            tracking_uri=mlflow_tracking_uri,
+            download_folder=model_cache_dir,
+        )
+        limits = ServerSettings(
+            host=pod_ip, port=port, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
+        )
+        ended = serve(model, limits, score_edges=parse_buckets(prediction_buckets))
+    except StartError as error:
+        typer.echo(f"backstay-serving: {error}", err=True)
+        raise typer.Exit(_WRONG_SETTINGS) from error
+    match ended:
+        case Stopped():
+            pass
+        case Refused(reason):
+            typer.echo(f"backstay-serving: {reason}", err=True)
+            raise typer.Exit(_MODEL_REFUSED)
+
+
+def _registered_uri(name: str, version: str) -> str:
+    if not name or not version:
+        raise StartError("Set MODEL_URI, or MODEL_NAME and MODEL_VERSION, to say which model to serve")
+    return f"models:/{name}/{version}"
+
+
+def _limit_threads() -> None:
+    """Keep every prediction on one thread, unless the environment says otherwise.
+
+    One prediction runs at a time; pools of BLAS and OpenMP threads would only take processor time from the other
+    servers of the node. The libraries read these variables when NumPy is imported, which the loading of the model does.
+    """
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def main() -> None:
+    """Run the command."""
+    _app(prog_name="backstay-serving")
+
+
+if __name__ == "__main__":
+    main()

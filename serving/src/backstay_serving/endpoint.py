@@ -1,0 +1,187 @@
+"""One request from body to answer: what runs on the prediction thread.
+
+Importing this module imports pandas and scikit-learn, which takes a second: only the thread that loads the model does.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backstay_serving.digest import artifact_digest
+from backstay_serving.mlmodel import ModelFile, SklearnFlavor, read_mlmodel
+from backstay_serving.model import Array, Model, UnfitInputError, load_model
+from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
+from backstay_serving.payload import BadRequestError, parse
+from backstay_serving.registry import fetch
+from backstay_serving.settings import AnyDigest, Digest, ModelSettings, StartError
+from backstay_serving.signature import Columns, Signature, Tensor, Unspecified, build_input, parse_signature
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_REASON = 300  # characters of a model's own error message that are passed on
+_ZEROS: dict[str, Any] = {"string": "", "boolean": False, "datetime": "1970-01-01"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model that is loaded and answers.
+
+    Attributes:
+        model: what predicts.
+        signature: what it takes.
+        digest: of the artifacts it was loaded from.
+        flavor: the name of the MLflow flavour it was loaded by.
+    """
+
+    model: Model
+    signature: Signature
+    digest: str
+    flavor: str
+
+    def answer(self, body: bytes, content_type: str) -> Outcome:
+        """Answer one `/invocations` request; never raises."""
+        try:
+            parsed = parse(body, content_type)
+            data = build_input(parsed.rows, self.signature)
+            prediction = self.model.predict(data, parsed.params)
+            plain, nulls = _plain(prediction.answers)
+            document = {"predictions": plain}
+            if prediction.probabilistic:
+                document["scores"] = _plain(prediction.scores)[0]
+            return Answered(
+                body=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
+                scores=_finite(prediction.scores),
+                confidences=_finite(prediction.confidences),
+                nulls=nulls,
+            )
+        except BadRequestError as error:
+            return Refused(status=error.status, message=str(error))
+        except UnfitInputError as error:
+            return Refused(status=BadRequestError("").status, message=str(error))
+        except Exception as error:  # noqa: BLE001  a model is somebody's code and may raise anything
+            return ModelFailed(type=type(error).__name__, reason=_first_line(error), place=_place(error))
+
+
+def open_endpoint(settings: ModelSettings, workspace: Path, report: Callable[[str], None]) -> Endpoint:
+    """Fetch, check, load and warm a model.
+
+    Args:
+        settings: which model and what is demanded of it.
+        workspace: an existing folder for its artifacts, which must stay as long as the model is used.
+        report: told of each stage in a few words, for people who wait.
+
+    Raises:
+        StartError: the model is not to be had, is not the one meant, or does not work.
+    """
+    report("fetching the artifacts")
+    folder = fetch(settings.source, tracking_uri=settings.tracking_uri, into=workspace)
+    try:
+        digest = artifact_digest(folder)
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    _demand(settings.digest, digest, settings)
+    report("loading the model")
+    file = read_mlmodel(folder)
+    endpoint = Endpoint(
+        model=load_model(file, settings.decision),
+        signature=parse_signature(file.inputs),
+        digest=digest,
+        flavor="sklearn" if isinstance(file.flavor, SklearnFlavor) else "python_function",
+    )
+    report("warming the model")
+    _warm(endpoint, file)
+    return endpoint
+
+
+def _demand(wanted: Digest | AnyDigest, found: str, settings: ModelSettings) -> None:
+    if isinstance(wanted, Digest) and wanted.value != found:
+        raise StartError(
+            f"The artifacts of {settings.identity.name} version {settings.identity.version} have the digest {found}, "
+            f"but {wanted.value} was asked for: they were changed after the version was approved, or spec.model.digest "
+            "names another version; nothing of them was loaded"
+        )
+
+
+def _warm(endpoint: Endpoint, file: ModelFile) -> None:
+    """Predict once: the first caller must not pay for lazy imports, and a model that cannot work must not be ready."""
+    if file.example:
+        outcome = endpoint.answer(file.example, "application/json")
+        match outcome:
+            case Answered():
+                return
+            case Refused():
+                raise StartError(
+                    f"The model does not take the input example that was logged with it: {outcome.message}"
+                )
+            case ModelFailed():
+                raise StartError(f"The model fails on the input example that was logged with it: {outcome.sentence()}")
+    body = _made_up(endpoint.signature)
+    if not body:
+        _LOG.warning("The model has neither a signature nor an input example, so it starts cold: log it with either")
+    elif isinstance(endpoint.answer(body, "application/json"), Refused | ModelFailed):
+        # A model may rightly refuse made-up values, so this says nothing about it.
+        _LOG.info("The model refused a row of zeros; log it with an input example to have it warmed with that")
+
+
+def _made_up(signature: Signature) -> bytes:
+    match signature:
+        case Columns():
+            row = {column.name: _ZEROS.get(column.type, 0) for column in signature.columns}
+            return json.dumps({"dataframe_records": [row]}).encode()
+        case Tensor():
+            return json.dumps({"inputs": np.zeros([1 if n < 0 else n for n in signature.shape]).tolist()}).encode()
+        case Unspecified():
+            return b""
+
+
+def _plain(answers: Any) -> tuple[Any, int]:
+    """Return answers as what JSON can say, and how many of them are null or not a number."""
+    match answers:
+        case pd.DataFrame():
+            values: Any = answers.astype(object).to_dict(orient="records")
+        case np.ndarray() | pd.Series():
+            values = answers.tolist()
+        case _:
+            values = answers
+    nulls = 0
+
+    def plain(value: Any) -> Any:
+        nonlocal nulls
+        match value:
+            case dict():
+                return {str(key): plain(inner) for key, inner in value.items()}
+            case list() | tuple():
+                return [plain(inner) for inner in value]
+            case np.generic() | np.ndarray():
+                return plain(value.tolist())
+            case _ if _is_null(value):
+                nulls += 1
+                return None
+            case _:
+                return value if isinstance(value, int | float | str) else str(value)
+
+    return plain(values), nulls
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _finite(values: Array) -> tuple[float, ...]:
+    return tuple(values[np.isfinite(values)].tolist())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:_LONGEST_REASON]
+
+
+def _place(error: Exception) -> str:
+    innermost = extract_tb(error.__traceback__)[-1]
+    return f"{'/'.join(Path(innermost.filename).parts[-2:])}:{innermost.lineno}"

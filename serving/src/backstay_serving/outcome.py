@@ -1,0 +1,56 @@
+"""What can come of a request: plain values, without anything that is slow to import."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The model predicted.
+
+    Attributes:
+        body: the JSON document for the caller.
+        scores: what the prediction histogram gets; finite numbers.
+        confidences: what the confidence histogram gets; finite numbers.
+        nulls: how many of the predictions are null or not a number.
+    """
+
+    body: bytes
+    scores: tuple[float, ...]
+    confidences: tuple[float, ...]
+    nulls: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The request is the caller's mistake.
+
+    Attributes:
+        status: a 4xx status.
+        message: the mistake in one sentence.
+    """
+
+    status: HTTPStatus
+    message: str
+
+
+@dataclass(frozen=True)
+class ModelFailed:
+    """The model raised an exception.
+
+    Attributes:
+        type: the exception's class.
+        reason: the first line of its message; may be empty.
+        place: the file and line that raised it.
+    """
+
+    type: str
+    reason: str
+    place: str
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        return f"{self.type}: {self.reason}" if self.reason else self.type
+
+
+Outcome = Answered | Refused | ModelFailed

@@ -1,0 +1,129 @@
+"""Readings become intervals: weights that change, pods that come, restarts that resume."""
+
+import json
+
+import pytest
+
+from backstay.adapters.prometheus import Reading, Sample
+from backstay.controller.following import Following, Trial, follow
+from backstay.domain.observed import Backend, Track
+from backstay.domain.resource import Analysis, Comparison, Key, Signal
+from backstay.domain.status import Verdict
+from backstay.judge.accumulate import Memory
+
+KEY = Key("prod", "fraud")
+ANALYSIS = Analysis(interval=2.0, alpha=0.05, signals=(Signal("errors", Comparison()),))
+STABLE, FRESH, CANARY = Backend("aaa"), Backend("aaa", Track.BASELINE), Backend("bbb")
+
+
+def trial(*, changed_at: float = 0.0, warm_until: float = 0.0, step: int = 0, baseline: bool = True) -> Trial:
+    return Trial(
+        rollout="2-1",
+        stable="aaa",
+        canary="bbb",
+        step=step,
+        changed_at=changed_at,
+        warm_until=warm_until,
+        baseline=baseline,
+        comparable=True,
+        pods={CANARY: 1, FRESH: 1},
+    )
+
+
+def reading(at: float, **values: tuple[float, float]) -> Reading:
+    backends = {"stable": STABLE, "fresh": FRESH, "canary": CANARY}
+    samples = {Sample(KEY, backends[name.rstrip("0123456789")], name): pair for name, pair in values.items()}
+    errors = {sample: pair[1] for sample, pair in samples.items() if pair[1]}
+    return Reading(at, {sample: pair[0] for sample, pair in samples.items()}, errors)
+
+
+def following(shape: Trial | None = None) -> Following:
+    return follow(None, KEY, ANALYSIS, shape or trial(), memory=Memory(), now=0.0)
+
+
+def test_the_first_reading_only_starts_the_account() -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 40), fresh=(0, 0), canary=(0, 0)))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert (evidence.verdict, evidence.requests, evidence.measured) == (Verdict.NO_DATA, 0, True)
+
+
+def test_a_canary_of_which_prometheus_knows_nothing_is_not_measured() -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 40), fresh=(0, 0)))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert not evidence.measured
+
+
+def test_errors_without_a_series_are_none() -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
+    followed.take(reading(102, stable=(5100, 0), fresh=(10, 0), canary=(10, 0)))
+    assert list(followed.memory.to_dict()["signals"]["errors"]["totals"]) == [10, 0, 110, 0]
+
+
+def test_while_the_newest_pods_are_cold_only_the_fresh_baseline_is_compared_with() -> None:
+    followed = following(trial(warm_until=1000))
+    followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
+    followed.take(reading(102, stable=(5100, 0), fresh=(12, 0), canary=(10, 1)))
+    assert list(followed.memory.to_dict()["signals"]["errors"]["totals"]) == [10, 1, 12, 0]
+
+
+@pytest.mark.parametrize(("changed_at", "compared"), [(99.0, True), (99.9, False), (101.0, False)])
+def test_an_interval_with_a_change_of_weights_in_it_is_not_compared(changed_at: float, *, compared: bool) -> None:
+    followed = following(trial(changed_at=changed_at))
+    followed.take(reading(100, stable=(5000, 0), canary=(0, 0)))
+    followed.take(reading(102, stable=(5100, 0), canary=(10, 10)))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert (evidence.verdict is Verdict.FAIL) is compared
+    assert evidence.requests == 10
+
+
+def test_a_pod_added_in_mid_rollout_counts_from_zero_and_an_old_stable_one_does_not() -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 0), canary=(0, 0)))
+    followed.take(reading(102, stable=(5000, 0), stable2=(9000, 0), canary=(0, 0), canary2=(7, 0)))
+    followed.take(reading(104, stable=(5010, 0), stable2=(9010, 0), canary=(0, 0), canary2=(9, 0)))
+    assert followed.memory.requests == 9
+
+
+def test_a_restart_resumes_from_the_last_tick_in_status() -> None:
+    readings = [
+        reading(100.0 + 2 * i, stable=(5000 + 50 * i, 0), fresh=(5 * i, 0), canary=(5 * i, i // 3)) for i in range(12)
+    ]
+    whole = following()
+    for one in readings:
+        whole.take(one)
+    before = following()
+    for one in readings[:6]:
+        before.take(one)
+    stored = Memory.of(json.loads(json.dumps(before.memory.to_dict())))
+    resumed = follow(None, KEY, ANALYSIS, trial(), memory=stored, now=0.0)
+    for one in readings[5:]:
+        resumed.take(one)
+    assert resumed.memory == whole.memory
+
+
+def test_an_unavailable_prometheus_is_told_and_forgotten_when_it_answers() -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 0), canary=(0, 0)))
+    followed.unavailable = "Prometheus does not answer"
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert evidence.verdict is Verdict.UNAVAILABLE
+    followed.take(reading(104, stable=(5200, 0), canary=(20, 0)))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert (evidence.verdict, evidence.requests) == (Verdict.PASS, 20)
+
+
+def test_a_drained_backend_is_quiet_when_an_interval_after_the_drain_added_nothing() -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 0), canary=(10, 0)))
+    followed.take(reading(102, stable=(5100, 0), canary=(15, 0)))
+    assert not followed.is_quiet(CANARY, drained_at=101, now=103)
+    followed.take(reading(104, stable=(5200, 0), canary=(15, 0)))
+    assert followed.is_quiet(CANARY, drained_at=101, now=105)
