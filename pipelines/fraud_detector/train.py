@@ -103,22 +103,22 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """What a `model-version.yaml` says about a version, by the names it has there.
+    """What a `model-version.yaml` says about a version.
 
     Attributes:
         name: the registered model.
         version: the number that the registry gave.
         digest: of its artifacts, as the model server checks it.
-        runID: the training run.
-        dataChecksum: SHA-256 of the table it was trained on, as CSV.
+        run_id: the training run.
+        data_checksum: SHA-256 of the table it was trained on, as CSV.
         recipe: the name of the recipe that made it.
     """
 
     name: str
     version: str
     digest: str
-    runID: str  # noqa: N815  as in spec.model
-    dataChecksum: str  # noqa: N815  as in spec.model
+    run_id: str
+    data_checksum: str
     recipe: str
 
 
@@ -247,8 +247,8 @@ def _described(version: ModelVersion) -> RegisteredVersion:
         name=version.name,
         version=str(version.version),
         digest=tags[DIGEST_TAG],
-        runID=str(version.run_id),
-        dataChecksum=tags[CHECKSUM_TAG],
+        run_id=str(version.run_id),
+        data_checksum=tags[CHECKSUM_TAG],
         recipe=tags[RECIPE_TAG],
     )
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from backstay_playground.demo.command import bench_rollback, play_demo
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.playground import Line, Playground
 from backstay_playground.ports import PREFERRED, parse_choices
@@ -146,6 +147,10 @@ def env(state: State = "") -> None:
     }
     for name, value in exports.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+app.command("demo")(play_demo)
+app.command("bench-rollback")(bench_rollback)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Finds or builds the programs of the playground; what was built once is kept in the user's cache."""
 
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -23,6 +25,7 @@ _FROM_ASSETS = frozenset({"etcd", "kube-apiserver", "kubectl"})
 _LINES_SHOWN = 15
 # A CI log without a line for long looks like a hang, and some runners stop it.
 _SIGN_OF_LIFE_SECONDS = 20
+_LOCK_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,21 @@ def _build_lock(console: Console) -> Iterator[None]:
     path = user_cache() / "build.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print("Another run is building the components; waiting for it ...")
-            fcntl.flock(file, fcntl.LOCK_EX)
+        shown = -math.inf
+        while not _locked(file):
+            if time.monotonic() - shown > _SIGN_OF_LIFE_SECONDS:
+                console.print("Another run is building the components; waiting for it ...")
+                shown = time.monotonic()
+            time.sleep(_LOCK_POLL_SECONDS)
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _build(item: Missing, *, console: Console, left: int) -> None:
@@ -132,7 +144,9 @@ def _build(item: Missing, *, console: Console, left: int) -> None:
         temporary.replace(item.path)
     finally:
         temporary.unlink(missing_ok=True)
-    console.print(f"built {tool.name} {tool.version} in {time.monotonic() - started:.0f} s, {left} more to build")
+    console.print(
+        f"built {tool.name} {tool.version} in {time.monotonic() - started:.0f} s, {left} more to build", highlight=False
+    )
 
 
 def _watch(builder: subprocess.Popen[bytes], *, what: str, console: Console) -> None:
@@ -144,12 +158,12 @@ def _watch(builder: subprocess.Popen[bytes], *, what: str, console: Console) -> 
             progress.add_task(what, total=None)
             builder.wait()
         return
-    console.print(f"{what} ...")
+    console.print(f"{what} ...", highlight=False)
     while True:
         try:
             builder.wait(timeout=_SIGN_OF_LIFE_SECONDS)
         except subprocess.TimeoutExpired:
-            console.print(f"{what}: {time.monotonic() - started:.0f} s so far ...")
+            console.print(f"{what}: {time.monotonic() - started:.0f} s so far ...", highlight=False)
         else:
             return
 
@@ -160,7 +174,7 @@ def _explain(tool: Tool, log: Path) -> str:
     if "cgo" in text and tool.cgo:
         remedy = "It needs a C compiler: install gcc."
     elif "no space left" in text:
-        remedy = "Free some disk space (about 5 GB are needed for all builds)."
+        remedy = "Free some disk space (all builds together need about 17 GB, most of it in the caches of Go)."
     elif "dial tcp" in text or "proxyconnect" in text or "no such host" in text:
         remedy = "Go could not fetch a module: check the network and GOPROXY."
     else:

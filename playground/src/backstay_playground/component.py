@@ -34,7 +34,7 @@ class Component:
         after: the components and steps that must be ready before it starts.
         tools: the names of the programs it needs, as `tools.TOOLS` has them.
         ports: the names of the ports it listens on.
-        fixed_ports: ports it listens on that nobody can move.
+        fixed: addresses and ports it listens on that nobody can move.
         prepare: writes its files, before each start.
         deadline: seconds from start to ready before it counts as failed.
         grace: seconds it gets to end by itself.
@@ -50,7 +50,7 @@ class Component:
     after: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
-    fixed_ports: tuple[int, ...] = ()
+    fixed: tuple[tuple[str, int], ...] = ()
     prepare: Callable[[], None] = _nothing
     deadline: float = 60
     grace: float = 10

@@ -7,6 +7,9 @@ from backstay_playground.checks import Http
 from backstay_playground.component import Component, Setting
 
 SERVICE_RANGE = "127.96.0.0/16"
+SERVICE_ADDRESSES = (("127.96.0.10", 3000), ("127.96.0.11", 5000), ("127.96.0.12", 9090))
+"""Where Gitea, MLflow and Prometheus are found by pods, as manifests/services.yaml has them."""
+
 IMAGES = {
     "backstay/serving:0.1.0": [sys.executable, "-m", "backstay_serving"],
     "backstay/controller:0.1.0": [sys.executable, "-m", "backstay.controller"],
@@ -131,6 +134,7 @@ def _node(setting: Setting) -> Component:
         ready=Http(f"{url}/healthz"),
         after=("services",),
         ports=("node",),
+        fixed=SERVICE_ADDRESSES,
         prepare=prepare,
         # A restarted node takes over the pods' processes, as a restarted kubelet does.
         leaves_children=True,

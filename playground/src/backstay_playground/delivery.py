@@ -16,7 +16,7 @@ from backstay_playground.tools import ENVOY_GATEWAY_PROBES, run_tool
 
 ENVOY_VERSION = "1.40.0"
 # Where Envoy Gateway configures Envoy, on all addresses; it cannot be moved.
-_XDS = 18000
+_XDS = ("0.0.0.0", 18000)
 
 
 def components(setting: Setting) -> list[Component]:
@@ -26,6 +26,7 @@ def components(setting: Setting) -> list[Component]:
 
 def _envoy_gateway(setting: Setting) -> Component:
     home, binary = setting.layout.data("envoy-gateway"), str(setting.binaries["envoy-gateway"])
+    address, port = ENVOY_GATEWAY_PROBES
     config, certificates = home / "config.yaml", home / "config" / "certs" / "envoy-gateway"
 
     def prepare() -> None:
@@ -44,12 +45,12 @@ def _envoy_gateway(setting: Setting) -> Component:
         # It reads its certificates from /certs, whatever it is told.
         argv=tuple(wrap([binary, "server", f"--config-path={config}"], mounts={"/certs": certificates})),
         where=f"{setting.url('gateway')} (Gateway models)",
-        ready=Gateway(f"http://{ENVOY_GATEWAY_PROBES}/readyz", setting.url("gateway")),
+        ready=Gateway(f"http://{address}:{port}/readyz", setting.url("gateway")),
         env={"KUBECONFIG": str(setting.layout.kubeconfig)},
         after=("gateway", "gateway-secrets"),
         tools=("envoy-gateway",),
         ports=("gateway", "envoy-gateway-admin"),
-        fixed_ports=(_XDS, int(ENVOY_GATEWAY_PROBES.rpartition(":")[2])),
+        fixed=(_XDS, ENVOY_GATEWAY_PROBES),
         prepare=prepare,
         # It drains Envoy first.
         grace=5,

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,23 +68,24 @@ def _digest_of_sources(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def install_controller(kubectl: Kubectl, *, root: Path, account: Gitea, folder: Path) -> None:
+def install_controller(kubectl: Kubectl, *, root: Path, account: Gitea) -> None:
     """Install the controller from the checkout `root` and wait until it is available.
 
     Args:
         kubectl: The cluster.
         root: The checkout, whose kustomization.yaml is what `kubectl apply -k .` applies.
         account: Whose credentials the controller gets for Gitea.
-        folder: Where the overlay is written.
 
     Raises:
         PlaygroundError: an object is refused, or the controller does not become available within 2 minutes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Kustomize takes relative folders only.
-    relative = os.path.relpath(root.resolve(), folder.resolve())
-    files = overlay(relative, account=account, code=_digest_of_sources(root / "operator" / "src"))
-    for name, content in files.items():
-        write_private(folder / name, yaml.safe_dump(content))
-    apply_folder(kubectl, folder)
+    # Outside of the checkout: Kustomize refuses an overlay that lies in the folder it builds on.
+    with tempfile.TemporaryDirectory(prefix="backstay-install-") as place:
+        folder = Path(place).resolve()
+        # Kustomize takes relative folders only.
+        relative = os.path.relpath(root.resolve(), folder)
+        files = overlay(relative, account=account, code=_digest_of_sources(root / "operator" / "src"))
+        for name, content in files.items():
+            write_private(folder / name, yaml.safe_dump(content))
+        apply_folder(kubectl, folder)
     kubectl("rollout", "status", f"--namespace={NAMESPACE}", "--timeout=120s", f"deployment/{DEPLOYMENT}")

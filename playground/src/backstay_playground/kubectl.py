@@ -25,11 +25,16 @@ class Kubectl:
         return [str(self.binary), f"--kubeconfig={self.kubeconfig}", *context, *args]
 
     def environment(self) -> dict[str, str]:
-        """Return this process's environment without what could name another cluster, or a proxy on the way."""
-        dropped = (
-            {"KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} if not self.context else set()
-        )
-        return {name: value for name, value in os.environ.items() if name not in dropped | {"KUBECONFIG"}}
+        """Return this process's environment without what could name another cluster.
+
+        The playground is reached without a proxy, and what kubectl caches about it goes when it goes.
+        """
+        kept = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+        if self.context:
+            return kept
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            kept.pop(name, None)
+        return {**kept, "KUBECACHEDIR": str(self.kubeconfig.parent / "data" / "kubectl")}
 
     def __call__(self, *args: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints.

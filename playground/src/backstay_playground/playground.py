@@ -239,8 +239,7 @@ class Playground:
         Raises:
             PlaygroundError: an object is refused, or the controller does not start.
         """
-        folder = self.layout.data("controller")
-        install_controller(self.kubectl, root=repository_root(), account=self.gitea, folder=folder)
+        install_controller(self.kubectl, root=repository_root(), account=self.gitea)
 
     # -- inside
 

@@ -105,10 +105,11 @@ class Supervisor:
                     f"Port {ports[name]} of {component.name} is taken by another program. Stop that program, "
                     f"or choose another port: up --port {name}=PORT (or {variable(name)}=PORT)."
                 )
-        for port in component.fixed_ports:
-            if not is_free("0.0.0.0", port):
+        for address, port in component.fixed:
+            if not is_free(address, port):
                 raise PlaygroundError(
-                    f"Port {port} is taken by another program, and {component.name} cannot use another one; stop it."
+                    f"{address}:{port}, the only place where {component.name} can listen, is taken by another program, "
+                    "perhaps another user's playground; stop it."
                 )
 
     def _explain(self, component: Component, offset: int, what: str) -> str:

@@ -74,12 +74,14 @@ def module_version(go_mod: str, module: str) -> str:
     return match[1]
 
 
-ENVOY_GATEWAY_PROBES = "127.0.0.1:18083"
-"""Where Envoy Gateway answers probes; it is set when it is linked."""
+ENVOY_GATEWAY_PROBES = ("127.0.0.1", 18083)
+"""Address and port where Envoy Gateway answers probes; it is set when it is linked."""
 
 # Nothing but the linker can move these off ports 8081 and 8080 of all addresses, which every pod would then miss.
 _ENVOY_GATEWAY_STAMPS = {
-    "github.com/envoyproxy/gateway/internal/provider/kubernetes.healthProbeBindAddress": ENVOY_GATEWAY_PROBES,
+    "github.com/envoyproxy/gateway/internal/provider/kubernetes.healthProbeBindAddress": "{}:{}".format(
+        *ENVOY_GATEWAY_PROBES
+    ),
     "sigs.k8s.io/controller-runtime/pkg/metrics/server.DefaultBindAddress": "0",
 }
 

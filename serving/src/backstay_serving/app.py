@@ -73,7 +73,6 @@ class _Routes:
     async def invocations(self, request: Request) -> Response:
         """Predict, and count it."""
         started = perf_counter()
-        self.metrics.requests.inc()
         try:
             return await self._predict(request)
         except Exception:  # noqa: BLE001  a mistake of this server's own must be counted as a 5xx too
@@ -81,6 +80,8 @@ class _Routes:
             _LOG.exception("A request failed in the server itself", extra={"kind": "internal"})
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "The model server failed; its log says why")
         finally:
+            # In one go with the count of its error, so that no scrape sees more errors than requests.
+            self.metrics.requests.inc()
             self.metrics.duration.observe(perf_counter() - started)
 
     async def _predict(self, request: Request) -> Response:
@@ -89,8 +90,6 @@ class _Routes:
                 pass
             case Loading() | Failed():
                 return self._unavailable("not_ready", "The model is not loaded yet; try again")
-        if self.waiting >= self.settings.max_waiting:
-            return self._unavailable("overloaded", f"{self.waiting} predictions are waiting already; try again")
         try:
             body = await _read(request, self.settings.max_body_bytes)
         except _TooLargeError:
@@ -103,6 +102,8 @@ class _Routes:
         return await self._answer(endpoint, body, request.headers.get("content-type", ""))
 
     async def _answer(self, endpoint: Endpoint, body: bytes, content_type: str) -> Response:
+        if self.waiting >= self.settings.max_waiting:
+            return self._unavailable("overloaded", f"{self.waiting} predictions are waiting already; try again")
         self.waiting += 1
         try:
             loop = asyncio.get_running_loop()

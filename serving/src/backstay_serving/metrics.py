@@ -23,7 +23,7 @@ class Metrics:
 
     Attributes:
         registry: for `/metrics`.
-        requests: every request to `/invocations`.
+        requests: every answered request to `/invocations`.
         errors: those answered 5xx, by kind.
         duration: seconds from a request's arrival to its answer, waiting included.
         prediction: scores or predicted values.
@@ -70,7 +70,7 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
     errors = Counter("backstay_errors_total", "Requests answered 5xx", (*names, "kind"), registry=registry)
     return Metrics(
         registry=registry,
-        requests=counter("backstay_requests_total", "Requests to /invocations"),
+        requests=counter("backstay_requests_total", "Answered requests to /invocations"),
         errors={kind: errors.labels(*values, kind) for kind in ERROR_KINDS},
         duration=histogram("backstay_request_duration_seconds", "Seconds from request to answer", DURATION_EDGES),
         prediction=histogram("backstay_prediction", "Predicted score or value", score_edges),

@@ -119,10 +119,10 @@ def serve(model: ModelSettings, server: ServerSettings, *, score_edges: tuple[fl
         `Refused` where the model could not be served.
 
     Raises:
-        StartError: the address cannot be listened on.
+        StartError: the address cannot be listened on, or the download folder cannot be written to.
     """
     with (
-        TemporaryDirectory(prefix="backstay-serving-", dir=model.download_folder) as workspace,
+        _workspace(model.download_folder) as workspace,
         _listen(server) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
@@ -195,6 +195,15 @@ def _post(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
     """Do something on the event loop's thread; nothing where the server has stopped meanwhile."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(act)
+
+
+def _workspace(parent: Path) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="backstay-serving-", dir=parent)
+    except OSError as error:
+        raise StartError(
+            f"Cannot write to {parent}: {os.strerror(error.errno or 0)}; mount a volume there or set MODEL_CACHE_DIR"
+        ) from error
 
 
 def _listen(settings: ServerSettings) -> socket.socket:

@@ -218,7 +218,7 @@ def test_wrong_settings_are_refused_in_one_sentence(
 
 
 def test_a_store_that_only_mlflows_client_reads_works_too(registry: Registry) -> None:
-    run = registry.versions[0]["runID"]
+    run = registry.versions[0]["run_id"]
     with started(registry, "1", MODEL_URI=f"runs:/{run}/logistic-regression") as server:
         wait_for(f"{server.url}/readyz", server.process)
         facts = httpx.get(f"{server.url}/version").json()

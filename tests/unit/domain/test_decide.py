@@ -133,7 +133,13 @@ class World:
         details = (f"signal=errors verdict={verdict}",) if verdict is Verdict.FAIL else ()
         self.see(
             evidence=Evidence(
-                rollout.id, verdict, sentence, details, requests=requests, measured=True, accumulators={"tick": self.now}
+                rollout.id,
+                verdict,
+                sentence,
+                details,
+                requests=requests,
+                measured=True,
+                accumulators={"tick": self.now},
             )
         )
 
@@ -468,7 +474,10 @@ def test_a_rejected_version_gets_no_traffic_again_whatever_happens(edit: Edit) -
 def test_a_commit_that_names_the_rollback_lets_the_version_try_again() -> None:
     world = rolled_back()
     assert world.status.rollback is not None
-    model = {"retryOf": world.status.rollback.id, "rejectedVersions": [{"version": "2", "rollbackID": world.status.rollback.id}]}
+    model = {
+        "retryOf": world.status.rollback.id,
+        "rejectedVersions": [{"version": "2", "rollbackID": world.status.rollback.id}],
+    }
     world.desired = declared("2", generation=4, model=model)
     world.turn(2)
     assert world.status.phase is Phase.STARTING

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,8 +70,11 @@ def test_only_what_the_branch_holds_now_is_fetched_where_the_server_can_filter(
     repository.fetch()
     missing = remote.git("rev-list", "--objects", "--missing=print", "--all", cwd=clone_of(tmp_path))
     assert sum(line.startswith("?") for line in missing.splitlines()) == 1
+    remote.commit({FILE: remote.text("8")})
+    remote.commit({FILE: remote.text("9")})
+    repository.fetch()
     located = repository.locate(OVERLAY, "fraud-detector")
-    assert [version.identity.version for version in located.history] == ["7", "6"]
+    assert [version.identity.version for version in located.history] == ["9", "8", "7", "6"]
     missing = remote.git("rev-list", "--objects", "--missing=print", "--all", cwd=clone_of(tmp_path))
     assert "?" not in missing
 
@@ -117,6 +121,18 @@ def test_a_half_made_clone_and_stale_locks_of_a_killed_process_are_cleared(
     assert open_repository(remote).fetch() == head
     assert not (tmp_path / "work/making-x").exists()
     assert not list(clone_of(tmp_path).glob(".git/**/*.lock"))
+
+
+def test_a_clone_of_another_repository_is_not_used(
+    remote: Remote, repository: Repository, open_repository: Open, tmp_path: Path
+) -> None:
+    repository.fetch()
+    repository.close()
+    copy = replace(remote, bare=tmp_path / "copy.git")
+    shutil.copytree(remote.bare, copy.bare)
+    head = remote.head()
+    remote.commit({"README.md": "More\n"})
+    assert open_repository(copy).fetch() == head
 
 
 def test_a_second_process_is_turned_away_until_the_first_ends(

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from backstay_playground.bootstrap import argocd_objects
+from backstay_playground.control_plane import SERVICE_ADDRESSES
 from backstay_playground.manifests import read
 from backstay_playground.supporting import prometheus_config
 
@@ -124,12 +125,14 @@ def test_the_controller_is_asked_on_its_port_for_metrics_only(jobs: dict[str, An
 
 def test_services_have_the_addresses_that_in_cluster_urls_rely_on() -> None:
     objects = list(yaml.safe_load_all(read("services.yaml")))
+    services = [item for item in objects if item["kind"] == "Service"]
     found = {
         f"{item['metadata']['name']}.{item['metadata']['namespace']}": item["spec"]["ports"][0]["port"]
-        for item in objects
-        if item["kind"] == "Service"
+        for item in services
     }
     assert found == {"gitea.forge": 3000, "mlflow.mlops": 5000, "prometheus.monitoring": 9090}
+    addresses = tuple((item["spec"]["clusterIP"], item["spec"]["ports"][0]["port"]) for item in services)
+    assert addresses == SERVICE_ADDRESSES
 
 
 def test_the_health_of_a_model_deployment_joins_argo_cds_configuration(tmp_path: Path) -> None:

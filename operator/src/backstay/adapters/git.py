@@ -4,6 +4,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,7 @@ class Repository:
         self._checkpoint = checkpoint
         self._turn = threading.Lock()
         self._head = ""
-        self._renders: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._renders: OrderedDict[tuple[str, str, bytes], str] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -216,7 +217,7 @@ class Repository:
     def _recorded(self, request: RollbackRequest, head: str, tried: set[str]) -> RollbackOutcome | None:
         """Look for a commit that an earlier attempt has brought to the branch."""
         since = request.bad_commit
-        bounded = self._clone.knows(since) and self._clone.is_ancestor(since, head)
+        bounded = self._clone.is_ancestor(since, head)
         found = self._clone.read(
             "log",
             f"--format=%H %(trailers:key={SUPERSEDED_TRAILER},valueonly,separator=%x20)",
@@ -272,31 +273,38 @@ class Repository:
         commit = self._clone.commit(tip, found.entry, content, message=message, author=self._author)
         if found.rendered:
             version = newer_version or request.good.version
-            refusal = self._render_refusal(request, found.folder, tip, commit, version=version)
+            refusal = self._render_refusal(request, found, tip, content, version=version)
             if refusal:
                 raise RenderError(refusal)
         return commit
 
-    def _render_refusal(self, request: RollbackRequest, folder: str, before: str, after: str, *, version: str) -> str:
-        """Render the folder before and after the commit, once for the same files, and return what speaks against it."""
-        trees = self._clone.read("rev-parse", f"{before}^{{tree}}", f"{after}^{{tree}}").split()
-        key = (trees[0], trees[1])
-        if key not in self._renders:
-            namespace = request.resource.partition("/")[0]
-            try:
-                manifests = []
-                for commit in (before, after):
-                    self._clone.checkout(commit)
-                    manifests.append(render(self._clone.tree, folder, home=self._workdir))
-                check(*manifests, name=request.name, namespace=namespace, version=version)
-                self._renders[key] = ""
-            except RenderTimeoutError:
-                raise
-            except RenderError as error:
-                self._renders[key] = str(error)
-            while len(self._renders) > _RENDERS_KEPT:
-                self._renders.popitem(last=False)
+    def _render_refusal(self, request: RollbackRequest, found: Found, tip: str, content: bytes, *, version: str) -> str:
+        """Render the folder before and after an edit, once for the same edit, and return what speaks against it."""
+        key = (tip, found.entry.path, content)
+        if key in self._renders:
+            return self._renders[key]
+        if tip != self._head:
+            self._clone.checkout(tip)
+        try:
+            before, after = self._render_both(found.folder)
+            check(before, after, name=request.name, namespace=request.resource.partition("/")[0], version=version)
+            self._renders[key] = ""
+        except RenderTimeoutError:
+            raise
+        except RenderError as error:
+            self._renders[key] = str(error)
+        while len(self._renders) > _RENDERS_KEPT:
+            self._renders.popitem(last=False)
         return self._renders[key]
+
+    def _render_both(self, folder: str) -> tuple[str, str]:
+        """Render the two work trees at the same time: this is most of what a rollback takes on our side."""
+        with ThreadPoolExecutor(max_workers=2) as threads:
+            before, after = (
+                threads.submit(render, tree, folder, home=self._workdir)
+                for tree in (self._clone.tree, self._clone.next)
+            )
+            return before.result(), after.result()
 
     def _fetch(self) -> str:
         self._checkpoint("before:fetch")

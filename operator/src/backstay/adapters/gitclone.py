@@ -1,5 +1,6 @@
 """A local clone of one branch that survives kills, corruption and a second process."""
 
+import configparser
 import fcntl
 import os
 import re
@@ -7,6 +8,8 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from git.config import GitConfigParser
 
 from backstay.adapters.credentials import Credentials
 from backstay.adapters.gitcommand import (
@@ -52,6 +55,7 @@ class Clone:
         if _NO_NAME.search(branch):
             raise ValueError(f"{branch!r} cannot be the name of a branch of {url.identity}; give one such as main")
         self.tree = workdir / "clone"
+        self.next = workdir / "next"
         self._url = url
         self._branch = branch
         self._resolved = branch
@@ -74,10 +78,10 @@ class Clone:
         """
         self._take()
         try:
-            if (self.tree / ".git" / "HEAD").is_file():
+            if self._is_ours():
                 self._remove_stale_locks()
                 try:
-                    return self._update(self.tree)
+                    return self._update(self.tree, "--no-filter")
                 except (CloneBroken, GitRace):  # a fetch races with nobody: its reference is damaged
                     pass
             return self._make()
@@ -88,7 +92,8 @@ class Clone:
     def discard(self) -> None:
         """Delete the clone; the next fetch makes it again."""
         self._take()
-        shutil.rmtree(self.tree, ignore_errors=True)
+        for folder in (self.tree, self.next):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def push(self, commit: str) -> None:
         """Push a commit to the branch; the server takes it only on top of what the branch is then.
@@ -107,22 +112,20 @@ class Clone:
             self._git.read(self.tree, "gc", "--quiet")
 
     def checkout(self, commit: str) -> None:
-        """Put a commit's files into `tree`.
+        """Put a commit's files into `tree`; one that was made or fetched here.
 
         Raises:
-            GitUnavailable, GitRefused, GitAbsent, CloneBroken: why its files could not be had.
+            CloneBroken: git failed.
         """
-        self._git.talk(self.tree, "checkout", "--quiet", "--force", "--detach", commit)
+        self.read("checkout", "--quiet", "--force", "--detach", commit)
 
     def knows(self, commit: str) -> bool:
         """Tell whether the clone has a commit, without asking the server."""
-        if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
-            return False
-        return self.ask("cat-file", "-e", f"{commit}^{{commit}}").status == 0
+        return _is_name(commit) and self.ask("cat-file", "-e", f"{commit}^{{commit}}").status == 0
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        """Tell whether a known commit is another one or comes before it."""
-        return self.ask("merge-base", "--is-ancestor", older, newer).status == 0
+        """Tell whether a commit is another one or comes before it; False if the clone lacks one of them."""
+        return all(map(_is_name, (older, newer))) and self.ask("merge-base", "--is-ancestor", older, newer).status == 0
 
     def ask(self, *arguments: str) -> Answer:
         """Run a git command on the clone whose failure is an answer too; it cannot use the network."""
@@ -176,19 +179,29 @@ class Clone:
         return list(zip(commits, _batch(out), strict=True))
 
     def commit(self, parent: str, entry: TreeEntry, content: bytes, *, message: str, author: tuple[str, str]) -> str:
-        """Make a commit that gives one file of its parent another content; the files in `tree` stay as they are.
+        """Make a commit that gives one file of its parent another content; its files are then in `next`.
 
         Raises:
             CloneBroken: git failed.
         """
-        index = self.tree / ".git" / "backstay-index"
-        blob = self._git.read(self.tree, "hash-object", "-w", "--stdin", stdin=content).text
-        self._git.read(self.tree, "read-tree", parent, index=index)
-        self._git.read(self.tree, "update-index", "--cacheinfo", f"{entry.mode},{blob},{entry.path}", index=index)
-        tree = self._git.read(self.tree, "write-tree", index=index).text
+        self.next.mkdir(exist_ok=True)
+        git_dir = self.tree / ".git"
+        bound = {
+            "GIT_DIR": str(git_dir),
+            "GIT_WORK_TREE": str(self.next),
+            "GIT_INDEX_FILE": str(git_dir / "backstay-next"),
+        }
+
+        def in_next(*arguments: str, stdin: bytes = b"") -> str:
+            return self._git.read(self.next, *arguments, stdin=stdin, bound=bound).text
+
+        blob = in_next("hash-object", "-w", "--stdin", stdin=content)
+        in_next("read-tree", "--reset", "-u", parent)
+        in_next("update-index", "--cacheinfo", f"{entry.mode},{blob},{entry.path}")
+        in_next("checkout-index", "--force", "--", entry.path)
         name, mail = author
         identity = ("-c", f"user.name={name}", "-c", f"user.email={mail}")
-        return self._git.read(self.tree, *identity, "commit-tree", tree, "-p", parent, stdin=message.encode()).text
+        return in_next(*identity, "commit-tree", in_next("write-tree"), "-p", parent, stdin=message.encode())
 
     def _take(self) -> None:
         """Lock the work folder; git's processes hold the lock too, so that one that outlives us keeps it locked."""
@@ -208,6 +221,14 @@ class Clone:
         self._git = GitRunner(self._url, self._workdir, self._credentials, inherit=lock)
         for half in self._workdir.glob("making-*"):
             shutil.rmtree(half, ignore_errors=True)
+
+    def _is_ours(self) -> bool:
+        """Tell whether the work folder holds a clone of this repository and not of another one."""
+        try:
+            with GitConfigParser(self.tree / ".git" / "config", merge_includes=False) as config:
+                return bool(config.get_value('remote "origin"', "url", default="") == self._url.connect)
+        except (OSError, ValueError, configparser.Error):
+            return False
 
     def _remove_stale_locks(self) -> None:
         """Remove the lock files of killed git processes: we hold the work folder, so none is alive."""
@@ -233,21 +254,23 @@ class Clone:
         making = Path(tempfile.mkdtemp(prefix="making-", dir=self._workdir))
         try:
             self._git.read(making, "init", "--quiet", "--initial-branch=none", ".")
+            self._git.read(making, "config", "remote.origin.url", self._url.connect)
             head = self._update(making, *options, seconds=CLONE_SECONDS)
-            shutil.rmtree(self.tree, ignore_errors=True)
+            self.discard()
             making.rename(self.tree)
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return head
 
     def _update(self, folder: Path, *options: str, seconds: float = REMOTE_SECONDS) -> str:
-        self._git.read(folder, "config", "remote.origin.url", self._url.connect)
         if not self._resolved:
             self._resolved = self._default_branch(folder)
         source = f"+refs/heads/{self._resolved}:{_HEAD}"
         self._git.talk(folder, *_fetch(*options, "origin", source), seconds=seconds)
-        head = self._git.read(folder, "rev-parse", "--verify", _HEAD).text
-        if self._git.local(folder, "rev-parse", "HEAD").text != head:
+        head, now, *_ = [*self._git.local(folder, "rev-parse", _HEAD, "HEAD").text.splitlines(), "", ""]
+        if not _is_name(head):
+            raise CloneBroken(f"The local clone of {self._url.identity} has lost the branch")
+        if head != now:
             self._git.talk(folder, "checkout", "--quiet", "--force", "--detach", head, seconds=seconds)
         return head
 
@@ -256,6 +279,11 @@ class Clone:
             if line.startswith("ref: refs/heads/"):
                 return line.removeprefix("ref: refs/heads/").partition("\t")[0]
         raise GitAbsent(f"{self._url.identity} has no default branch; name the branch to write to")
+
+
+def _is_name(commit: str) -> bool:
+    """Tell a full commit name from what git might take for an option or a moving reference."""
+    return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit) is not None
 
 
 def _fetch(*arguments: str) -> tuple[str, ...]:

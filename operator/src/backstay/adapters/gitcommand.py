@@ -30,6 +30,7 @@ _SETTINGS = (
     "http.lowSpeedTime=30",
     "credential.helper=",
 )
+_FREE: Mapping[str, str] = {}
 _KEPT = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_EXEC_PATH"})
 _SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
@@ -114,25 +115,25 @@ class GitRunner:
     credentials: Credentials | None
     inherit: int = -1
 
-    def local(self, folder: Path, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> Answer:
+    def local(self, folder: Path, *arguments: str, stdin: bytes = b"", bound: Mapping[str, str] = _FREE) -> Answer:
         """Run a command that needs no network: it cannot even fetch what a partial clone left out.
+
+        ``bound`` sets GIT_DIR and its like, for a second work tree.
 
         Raises:
             GitUnavailable: it did not finish in time.
         """
-        environment = {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
-        if index is not None:
-            environment["GIT_INDEX_FILE"] = str(index)
+        environment = {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", **bound}
         return self._run(folder, arguments, environment, stdin=stdin, seconds=LOCAL_SECONDS)
 
-    def read(self, folder: Path, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> Answer:
+    def read(self, folder: Path, *arguments: str, stdin: bytes = b"", bound: Mapping[str, str] = _FREE) -> Answer:
         """Run a local command that must succeed.
 
         Raises:
             CloneBroken: it did not.
             GitUnavailable: it did not finish in time.
         """
-        answer = self.local(folder, *arguments, stdin=stdin, index=index)
+        answer = self.local(folder, *arguments, stdin=stdin, bound=bound)
         if answer.status:
             raise CloneBroken(f"The local clone of {self.remote.identity} is damaged: {_reason(answer.err)}")
         return answer

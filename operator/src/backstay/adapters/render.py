@@ -100,7 +100,7 @@ def check(before: str, after: str, *, name: str, namespace: str, version: str) -
 
 
 def _documents(text: str) -> Iterator[str]:
-    yield from (document for document in f"\n{text}".split("\n---\n") if document.strip())
+    yield from (document.strip("\n") for document in f"\n{text}".split("\n---\n") if document.strip())
 
 
 def _by_key(documents: Counter[str]) -> dict[_Key, list[dict[str, Any]]]:

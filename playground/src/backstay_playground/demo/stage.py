@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ class Stage:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:
             raise PlaygroundError(f"The example models could not be trained: {answer.stderr.strip()[-1500:]}")
-        found = [Version(str(v["version"]), v["digest"], v["runID"]) for v in json.loads(answer.stdout)]
+        found = [Version(str(v["version"]), v["digest"], v["run_id"]) for v in json.loads(answer.stdout)]
         self.versions = {version.version: version for version in found}
         self.payloads = bodies(file.read_text(encoding="utf-8"))
         return found
@@ -143,11 +144,54 @@ class Stage:
         changed = replace(identity, version=version, digest=known.digest, run_id=known.run_id)
         return restore(text, name=MODEL, identity=changed, reject=None, drop_retry=False)
 
+    def add_environment(self, environment: str, version: str) -> Target:
+        """Add an environment made like production, at this pace, to the repository, and let Argo CD deliver it."""
+        target = Target(
+            environment, f"fraud-{environment}", f"{environment}.{PRODUCTION.hostname}", f"{MODEL}-{environment}"
+        )
+
+        def overlay(root: Path) -> None:
+            folder = root / target.folder
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(repository_root() / PRODUCTION.folder, folder)
+            for name in ("kustomization.yaml", "settings.yaml"):
+                text = (folder / name).read_text(encoding="utf-8")
+                text = text.replace(PRODUCTION.namespace, target.namespace)
+                text = text.replace(PRODUCTION.hostname, target.hostname)
+                (folder / name).write_text(text, encoding="utf-8")
+            self._set_pace(folder)
+            file = root / target.version_file
+            file.write_bytes(self._with_version(file.read_bytes(), version))
+
+        self.change(overlay, f"{MODEL}: serve version {version} in {environment}")
+        self.deliver(target)
+        return target
+
+    def remove_environment(self, target: Target) -> None:
+        """Take an environment away again, with everything in its namespace."""
+        for kind, name in (("applications.argoproj.io", target.application), ("namespace", target.namespace)):
+            self.playground.kubectl("delete", kind, name, "--namespace=argocd", "--ignore-not-found", "--wait=false")
+
+    def change(self, edit: Callable[[Path], None], message: str) -> str:
+        """Change the repository as a person with a clone does, and push; return the commit."""
+        gitea = self.playground.gitea
+        with tempfile.TemporaryDirectory(prefix="backstay-change-") as place:
+            root = Path(place) / REPOSITORY
+            gitea.git("clone", "--quiet", f"{gitea.url}/models/{REPOSITORY}.git", str(root))
+            edit(root)
+            gitea.git("add", "--all", cwd=root)
+            gitea.git("commit", "--quiet", "--message", message, cwd=root)
+            gitea.git("push", "--quiet", "origin", f"HEAD:{BRANCH}", cwd=root)
+            return gitea.git("rev-parse", "HEAD", cwd=root).strip()
+
     def deliver(self, *targets: Target) -> None:
         """Let Argo CD deliver these environments."""
         for target in targets:
-            file = repository_root() / "applications" / "argocd" / f"{target.application}.yaml"
-            self.playground.kubectl.apply(file.read_text(encoding="utf-8"))
+            file = repository_root() / "applications" / "argocd" / f"{PRODUCTION.application}.yaml"
+            text = file.read_text(encoding="utf-8")
+            for name in ("application", "namespace", "folder"):
+                text = text.replace(getattr(PRODUCTION, name), getattr(target, name))
+            self.playground.kubectl.apply(text)
 
     def merge_bump(self, target: Target, version: str) -> str:
         """Bump an environment by a merged pull request; return the commit on the branch."""

@@ -156,12 +156,12 @@ class _Back(_Half):
             self.transport.abort()
             return
         front.peer = self
+        # First, as writing may pause it again.
+        front.transport.resume_reading()
         self.transport.writelines(front.early)
         front.early.clear()
         if front.finished:
             self.transport.write_eof()
-        else:
-            front.transport.resume_reading()
 
 
 class _Front(_Half):

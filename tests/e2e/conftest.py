@@ -1,0 +1,110 @@
+"""The whole playground for the tests in this folder: real API server, Argo CD, Prometheus, gateway, Gitea and MLflow.
+
+It is brought up once for all of them. Each test gets an environment of its own in the same GitOps repository, so that
+none depends on what another left.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from backstay_playground.demo.rollouts import Observer
+from backstay_playground.demo.stage import MODEL, Pace, Stage, Target
+from backstay_playground.demo.traffic import Traffic
+from backstay_playground.playground import Playground
+
+# Fast, but with every kind of step: a comparison needs an interval after the one in which the weights changed.
+FAST = Pace(
+    steps=(
+        {"weight": 20, "minDuration": "3s", "minRequests": 20},
+        {"weight": 50, "minDuration": "3s"},
+        {"weight": 100, "minDuration": "3s"},
+    ),
+    interval="1s",
+    warmup="1s",
+    warm_for="5s",
+)
+RATE = 60.0
+
+
+@pytest.fixture(scope="session")
+def playground() -> Iterator[Playground]:
+    """Bring the playground up; with BACKSTAY_KEEP set it stays up for the next run."""
+    running = Playground(console=Console(width=120))
+    running.up()
+    yield running
+    if not os.environ.get("BACKSTAY_KEEP"):
+        running.down(keep_logs=True)
+
+
+@pytest.fixture(scope="session")
+def stage(playground: Playground) -> Stage:
+    """Register the models, install the controller from this checkout, and push the GitOps repository."""
+    made = Stage(playground, FAST)
+    made.train()
+    playground.install_controller()
+    made.push_repository()
+    return made
+
+
+@dataclass
+class Delivery:
+    """One environment of the example model: delivered, observed, and with traffic where a test wants it."""
+
+    stage: Stage
+    target: Target
+    observer: Observer
+    running: list[Traffic] = field(default_factory=list)
+
+    @property
+    def kubectl(self) -> Any:
+        """Return kubectl for the playground's cluster."""
+        return self.stage.playground.kubectl
+
+    def get(self, kind: str, name: str = "") -> Any:
+        """Read an object, or a list of them, from the environment's namespace."""
+        names = [name] if name else []
+        return json.loads(self.kubectl("get", kind, *names, f"--namespace={self.target.namespace}", "--output=json"))
+
+    def model(self) -> dict[str, Any]:
+        """Read the ModelDeployment."""
+        found: dict[str, Any] = self.get("mdep", MODEL)
+        return found
+
+    def traffic(self, *, rate: float = RATE) -> Traffic:
+        """Send prediction requests until the test ends."""
+        started = self.stage.traffic(self.target, rate=rate).start()
+        self.running.append(started)
+        return started
+
+    def stop(self) -> None:
+        """Stop traffic and watches."""
+        for traffic in self.running:
+            traffic.stop()
+        self.observer.stop()
+
+
+@pytest.fixture
+def deliver(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Deliver the model into an environment of the test's own; ``deliver("1")`` waits until version 1 is stable."""
+    made: list[Delivery] = []
+
+    def start(version: str = "1", *, name: str = "", pace: Pace = FAST) -> Delivery:
+        wanted = name or request.node.name.replace("_", "-").lower()
+        environment = "".join(c for c in wanted if c.isalnum() or c == "-")[-30:].strip("-")
+        stage.pace = pace
+        target = stage.add_environment(environment, version)
+        delivery = Delivery(stage, target, Observer(stage, target))
+        made.append(delivery)
+        delivery.observer.wait_stable(version, timeout=90)
+        return delivery
+
+    yield start
+    for delivery in made:
+        delivery.stop()
+        stage.remove_environment(delivery.target)
