@@ -52,7 +52,7 @@ class Component:
     ports: tuple[str, ...] = ()
     fixed: tuple[tuple[str, int], ...] = ()
     prepare: Callable[[], None] = _nothing
-    deadline: float = 60
+    deadline: float = 120
     grace: float = 10
     leaves_children: bool = False
 

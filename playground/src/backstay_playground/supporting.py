@@ -64,7 +64,6 @@ def _gitea(setting: Setting) -> Component:
         tools=("gitea",),
         ports=("gitea",),
         prepare=prepare,
-        deadline=120,
     )
 
 

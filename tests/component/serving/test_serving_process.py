@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -118,6 +119,15 @@ class Server:
 
 @contextmanager
 def started(registry: Registry, version: str, **environment: str) -> Iterator[Server]:
+    with (
+        TemporaryDirectory() as downloads,
+        _started(registry, version, MODEL_CACHE_DIR=downloads, **environment) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def _started(registry: Registry, version: str, **environment: str) -> Iterator[Server]:
     port = free_port()
     given = {
         "MODEL_NAME": "fraud-detector",
@@ -266,7 +276,7 @@ def test_sigterm_loses_no_request(registry: Registry) -> None:
 
 
 def test_a_server_told_to_stop_while_loading_goes_at_once_and_tidies_up(registry: Registry, tmp_path: Path) -> None:
-    with started(registry, "1", DRAIN_SECONDS="30", MODEL_CACHE_DIR=str(tmp_path)) as server:
+    with _started(registry, "1", DRAIN_SECONDS="30", MODEL_CACHE_DIR=str(tmp_path)) as server:
         wait_for(f"{server.url}/healthz", server.process)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=20) == 0

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backstay.adapters.prometheus import Reading, Sample
-from backstay.controller.following import Following, Trial, follow
+from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Comparison, Key, Signal
 from backstay.domain.status import Verdict
@@ -38,7 +38,11 @@ def reading(at: float, **values: tuple[float, float]) -> Reading:
 
 
 def following(shape: Trial | None = None) -> Following:
-    return follow(None, KEY, ANALYSIS, shape or trial(), memory=Memory(), now=0.0)
+    return resumed(Memory(), shape or trial())
+
+
+def resumed(memory: Memory, shape: Trial) -> Following:
+    return follow(None, KEY, Interest(ANALYSIS, frozenset(), shape, memory), now=0.0)
 
 
 def test_the_first_reading_only_starts_the_account() -> None:
@@ -101,10 +105,10 @@ def test_a_restart_resumes_from_the_last_tick_in_status() -> None:
     for one in readings[:6]:
         before.take(one)
     stored = Memory.of(json.loads(json.dumps(before.memory.to_dict())))
-    resumed = follow(None, KEY, ANALYSIS, trial(), memory=stored, now=0.0)
+    after = resumed(stored, trial())
     for one in readings[5:]:
-        resumed.take(one)
-    assert resumed.memory == whole.memory
+        after.take(one)
+    assert after.memory == whole.memory
 
 
 def test_an_unavailable_prometheus_is_told_and_forgotten_when_it_answers() -> None:

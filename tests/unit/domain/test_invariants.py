@@ -1,4 +1,4 @@
-"""What must hold whatever happens in whatever order: random histories of commits, failures, restarts and lost objects."""
+"""What must hold whatever happens in whatever order: random histories of commits, failures, restarts, lost objects."""
 
 from dataclasses import replace
 

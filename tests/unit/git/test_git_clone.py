@@ -201,6 +201,21 @@ def test_many_fetches_do_not_pile_up_packs(remote: Remote, repository: Repositor
     assert repository.locate(OVERLAY, "fraud-detector").identity.version == "7"
 
 
+def test_contains_survives_a_clone_that_breaks(remote: Remote, repository: Repository, tmp_path: Path) -> None:
+    old, new = remote.head(), remote.commit({"README.md": "More\n"})
+    repository.fetch()
+    shutil.rmtree(clone_of(tmp_path))
+    assert repository.contains(old, new)
+
+
+def test_a_work_folder_that_cannot_be_written_is_named(remote: Remote, open_repository: Open, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        GitUnavailable, match=r"The work folder for file://.* cannot be used: (Not a directory|File exists)"
+    ):
+        open_repository(remote, "file").fetch()
+
+
 def test_contains_follows_the_branch(remote: Remote, repository: Repository) -> None:
     old = remote.head()
     repository.fetch()

@@ -177,6 +177,7 @@ def test_a_reason_is_one_short_line_of_what_matters() -> None:
     said = str(gitcommand.failure(parse_url("http://gitea.forge:3000/models/models.git"), text, ()))
     assert said.startswith(
         "http://gitea.forge:3000/models/models refused: Not allowed to push to protected branch main; "
+        "main [remote rejected] (pre-receive hook declined); give the Git credential the right to push"
     )
     assert "\n" not in said
     assert "hint" not in said

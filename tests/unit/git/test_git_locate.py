@@ -60,6 +60,12 @@ def test_a_submodule_is_no_file(remote: Remote, repository: Repository) -> None:
         repository.locate(OVERLAY, "fraud-detector")
 
 
+def test_a_huge_file_is_not_even_read(remote: Remote, repository: Repository) -> None:
+    remote.commit({FILE: "#" * 300_000})
+    with pytest.raises(VersionFileError, match=r"model-version\.yaml has 300000 bytes; a version file has at most"):
+        repository.locate(OVERLAY, "fraud-detector")
+
+
 def test_nothing_there_is_told_apart(repository: Repository) -> None:
     with pytest.raises(VersionFileMissingError, match="applications/churn is not a folder"):
         repository.locate("applications/churn", "churn")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -475,6 +476,15 @@ def test_a_server_that_is_away_is_worth_another_try(
     away.rename(remote.bare)
     [outcome] = repository.rollback([request])
     assert isinstance(outcome, Committed)
+
+
+def test_a_clone_that_breaks_in_the_middle_is_made_again(
+    remote: Remote, open_repository: Open, request_for: RequestFor, tmp_path: Path
+) -> None:
+    broken = once(lambda: shutil.rmtree(tmp_path / "work/clone/.git/objects"), "after:fetch")
+    [outcome] = open_repository(remote, checkpoint=broken).rollback([request_for()])
+    assert isinstance(outcome, Committed)
+    assert outcome.commit == remote.head()
 
 
 def test_an_endless_race_ends_as_unavailable(

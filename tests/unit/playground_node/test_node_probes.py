@@ -1,41 +1,44 @@
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
 
 from backstay_playground.node.actions import Failed, Outcome, Passed
-from backstay_playground.node.probes import EAGER_SECONDS, Check, Timing, liveness, readiness, started
+from backstay_playground.node.probes import EAGER_SECONDS, Timing, liveness, readiness, started
 
 FAST = Timing(initial_delay=0, period=0, timeout=1, success_threshold=1, failure_threshold=2)
 
 
 class Script:
-    """A check that gives prepared outcomes, `+` or `-`, and stays at the last one; it counts how often it ran."""
+    """A check that gives prepared outcomes, `+` or `-`, and then hangs; `done` is set when it does."""
 
     def __init__(self, outcomes: str) -> None:
-        self.left: Iterator[str] = iter(outcomes)
-        self.last = ""
+        self.outcomes = outcomes
         self.count = 0
+        self.done = asyncio.Event()
 
     async def __call__(self) -> Outcome:
-        await asyncio.sleep(0)
+        if self.count == len(self.outcomes):
+            self.done.set()
+            await asyncio.Event().wait()
         self.count += 1
-        self.last = next(self.left, self.last)
-        return Passed() if self.last == "+" else Failed("no")
+        return Passed() if self.outcomes[self.count - 1] == "+" else Failed("no")
 
 
 async def verdicts(timing: Timing, outcomes: str, *, ready: bool = False) -> str:
     """Return the verdict after each check, `+` ready or `-` not."""
     script = Script(outcomes)
-    seen: list[tuple[int, str]] = []
+    changes: dict[int, str] = {}
 
     async def follow() -> None:
         async for outcome in readiness(timing, script, ready=ready):
-            seen.append((script.count, "+" if isinstance(outcome, Passed) else "-"))
+            changes[script.count] = "+" if isinstance(outcome, Passed) else "-"
 
     task = asyncio.create_task(follow())
-    while script.count < len(outcomes) + 1:
-        await asyncio.sleep(0)
+    await script.done.wait()
     task.cancel()
-    changes = dict(seen)
     verdict, history = "+" if ready else "-", ""
     for count in range(1, len(outcomes) + 1):
         verdict = changes.get(count, verdict)
@@ -62,43 +65,38 @@ async def test_liveness_ends_after_failures_in_a_row() -> None:
     assert script.count == 5
 
 
-def elapsed(timing: Timing, outcomes: Iterable[Outcome]) -> tuple[float, Outcome]:
-    """Return the loop's time that a startup probe takes, with sleeps that cost nothing."""
-    loop = asyncio.new_event_loop()
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop in which sleeping costs no time: its clock jumps to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # looser
+        self.now = max(self.now, when)
+        return super().call_at(when, *args, **more)
+
+
+def startup(timing: Timing, outcomes: Sequence[Outcome]) -> tuple[float, Outcome]:
+    """Return the seconds that a startup probe takes, and its result."""
     left = iter(outcomes)
-    shift = 0.0
-    clock = loop.time
 
     async def check() -> Outcome:
         return next(left)
 
-    def time() -> float:
-        return clock() + shift
-
-    def later(delay: float, *args: object, **more: object) -> asyncio.TimerHandle:
-        nonlocal shift
-        shift += delay
-        return call_at(time(), *args, **more)  # type: ignore[arg-type]
-
-    call_at = loop.call_at
-    loop.time = time  # type: ignore[method-assign]
-    loop.call_later = later  # type: ignore[assignment, method-assign]
-    try:
-        outcome = loop.run_until_complete(started(timing, _plain(check)))
-    finally:
-        loop.close()
-    return shift, outcome
-
-
-def _plain(check: Check) -> Check:
-    return check
+    with closing(Clock()) as loop:
+        outcome = loop.run_until_complete(started(timing, check))
+        return loop.time(), outcome
 
 
 def test_startup_is_noticed_at_once_and_given_up_after_all_periods() -> None:
     timing = Timing(initial_delay=2, period=10, timeout=1, success_threshold=1, failure_threshold=3)
-    seconds, outcome = elapsed(timing, [Failed("no"), Failed("no"), Passed()])
+    seconds, outcome = startup(timing, [Failed("no"), Failed("no"), Passed()])
     assert outcome == Passed()
-    assert abs(seconds - (2 + 2 * EAGER_SECONDS)) < 0.01
-    seconds, outcome = elapsed(timing, [Failed("no")] * 1000)
+    assert seconds == pytest.approx(2 + 2 * EAGER_SECONDS)
+    seconds, outcome = startup(timing, [Failed("no")] * 1000)
     assert outcome == Failed("no")
-    assert 32 <= seconds <= 32.5
+    assert seconds == pytest.approx(32, abs=EAGER_SECONDS)

@@ -3,11 +3,12 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 import uvloop
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from backstay_playground.node.api import Absent, Json, Present
 from backstay_playground.node.proxy import TARGET_ANNOTATION, ServiceProxy
@@ -71,21 +72,26 @@ async def proxy(pods: list[Pod], *, target: str = "") -> AsyncIterator[tuple[Ser
     proxy = ServiceProxy(lambda: pods)
     proxy.on_change(Present(service(port, target=target)))
     running = asyncio.create_task(proxy.run())
-    async with asyncio.timeout(5):
-        while not await is_open(port):
-            await asyncio.sleep(0.01)
+    await until(lambda: is_open(port))
     yield proxy, port
     running.cancel()
     await asyncio.wait([running])
 
 
-async def is_open(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+async def until(look: Callable[[], bool]) -> None:
+    """Wait until `look` is true, for at most ten seconds."""
+    patience = AsyncRetrying(
+        stop=stop_after_delay(10), wait=wait_fixed(0.01), retry=retry_if_exception_type(AssertionError), reraise=True
+    )
+    async for attempt in patience:
+        with attempt:
+            assert look()
+
+
+def is_open(port: int) -> bool:
+    """Tell whether somebody listens; the kernel accepts on behalf of a busy event loop."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def ask(port: int) -> str:
@@ -138,22 +144,24 @@ def test_only_pods_that_match_take_connections() -> None:
 
 def test_the_least_busy_pod_is_chosen() -> None:
     async def scenario() -> None:
-        async with server(naming(b"one")) as one, server(naming(b"two")) as two:
-            async with proxy([one]) as (_, port):
-                held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-                for reader, writer in held:
-                    writer.write(b"who?\n")
-                    assert await reader.readline() == b"one\n"
-            pods = [one, two]
-            async with proxy(pods) as (_, port):
-                first = await asyncio.open_connection("127.0.0.1", port)
-                first[1].write(b"who?\n")
-                busy = (await first[0].readline()).decode().strip()
-                other = {"one": "two", "two": "one"}[busy]
-                assert [await ask(port) for _ in range(3)] == [other] * 3
-                first[1].close()
-            for _, writer in held:
-                writer.close()
+        async with (
+            server(naming(b"one")) as one,
+            server(naming(b"two")) as two,
+            proxy([one, two]) as (_, port),
+            AsyncExitStack() as held,
+        ):
+
+            async def hold() -> str:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                held.callback(writer.close)
+                writer.write(b"who?\n")
+                return (await reader.readline()).decode().strip()
+
+            two.ready = False
+            assert [await hold() for _ in range(3)] == ["one"] * 3
+            two.ready = True
+            assert [await hold() for _ in range(3)] == ["two"] * 3
+            assert {await hold(), await hold()} == {"one", "two"}
 
     uvloop.run(scenario())
 
@@ -167,9 +175,7 @@ def test_a_connection_lives_on_when_its_pod_stops_being_ready() -> None:
                 assert await reader.readline() == b"pod\n"
                 pod.ready = False
             changes.on_change(Absent(service(port)))
-            async with asyncio.timeout(5):
-                while await is_open(port):
-                    await asyncio.sleep(0.01)
+            await until(lambda: not is_open(port))
             writer.write(b"who?\n")
             assert await reader.readline() == b"pod\n"
             writer.close()
@@ -242,9 +248,7 @@ def test_a_port_that_is_taken_is_tried_again(caplog: pytest.LogCaptureFixture) -
             proxied = ServiceProxy(lambda: [pod])
             proxied.on_change(Present(service(port)))
             running = asyncio.create_task(proxied.run())
-            async with asyncio.timeout(5):
-                while "cannot listen" not in caplog.text:
-                    await asyncio.sleep(0.01)
+            await until(lambda: "cannot listen" in caplog.text)
             assert await ask(port) == "other"
             running.cancel()
             await asyncio.wait([running])

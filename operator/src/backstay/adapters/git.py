@@ -135,14 +135,7 @@ class Repository:
             GitUnavailable, GitRefused, GitAbsent: why the repository could not be read.
         """
         with self._turn:
-            try:
-                return locate(self._clone, self._head or self._fetch(), path=path, name=name)
-            except CloneBroken:
-                self._clone.discard()
-            try:
-                return locate(self._clone, self._fetch(), path=path, name=name)
-            except CloneBroken as error:
-                raise GitUnavailable(str(error)) from None
+            return self._healed(lambda: locate(self._clone, self._head or self._fetch(), path=path, name=name))
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Tell whether a commit is another one or comes before it; an unknown commit is looked for on the branch.
@@ -153,9 +146,7 @@ class Repository:
         if ancestor == descendant:
             return True
         with self._turn:
-            if not self._knows(ancestor, descendant):
-                self._fetch()
-            return self._knows(ancestor, descendant) and self._clone.is_ancestor(ancestor, descendant)
+            return self._healed(lambda: self._contains(ancestor, descendant))
 
     def rollback(self, requests: Sequence[RollbackRequest]) -> list[RollbackOutcome]:
         """Write rollbacks, a commit each and all in one push, and return what came of each.
@@ -322,8 +313,23 @@ class Repository:
             raise _PushUnsureError(str(error)) from None
         self._checkpoint("after:push")
 
-    def _knows(self, *commits: str) -> bool:
-        return bool(self._head) and all(self._clone.knows(commit) for commit in commits)
+    def _contains(self, ancestor: str, descendant: str) -> bool:
+        known = self._head and self._clone.knows(ancestor) and self._clone.knows(descendant)
+        if not known:
+            self._fetch()
+        return self._clone.is_ancestor(ancestor, descendant)
+
+    def _healed(self, read: Callable[[], T]) -> T:
+        """Read from the clone, and once more from a new one if it turns out to be damaged."""
+        try:
+            return read()
+        except CloneBroken:
+            self._clone.discard()
+            self._head = ""
+        try:
+            return read()
+        except CloneBroken as error:
+            raise GitUnavailable(str(error)) from None
 
 
 def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:

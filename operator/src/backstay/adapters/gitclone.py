@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,11 @@ _NO_NAME = re.compile(r"^[-./]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\s~^:?*\[\\\x0
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A file or folder as a commit holds it; ``mode`` is git's, ``100644`` for a regular file."""
+    """A file or folder as a commit holds it; ``mode`` is git's, ``100644`` for a regular file, ``size`` is in bytes."""
 
     mode: str
     blob: str
+    size: int
     path: str
 
 
@@ -76,8 +78,9 @@ class Clone:
         Raises:
             GitUnavailable, GitRefused, GitAbsent: why the branch could not be read.
         """
-        self._take()
         try:
+            self._take()
+            self.next.mkdir(exist_ok=True)
             if self._is_ours():
                 self._remove_stale_locks()
                 try:
@@ -88,6 +91,10 @@ class Clone:
         except GitAbsent:
             self._resolved = self._branch
             raise
+        except OSError as error:
+            raise GitUnavailable(
+                f"The work folder for {self._url.identity} cannot be used: {error.strerror}; free it or mount another"
+            ) from None
 
     def discard(self) -> None:
         """Delete the clone; the next fetch makes it again."""
@@ -109,7 +116,8 @@ class Clone:
     def tidy(self) -> None:
         """Pack what many fetches have left behind; costs nothing while that is little."""
         if len(list((self.tree / ".git/objects/pack").glob("*.pack"))) > _MOST_PACKS:
-            self._git.read(self.tree, "gc", "--quiet")
+            with suppress(GitUnavailable):  # it takes too long: the next time, or never; a clone with many packs works
+                self.ask("gc", "--quiet")
 
     def checkout(self, commit: str) -> None:
         """Put a commit's files into `tree`; one that was made or fetched here.
@@ -145,15 +153,16 @@ class Clone:
         Raises:
             KeyError: the commit has no such folder.
         """
-        answer = self._git.local(self.tree, "ls-tree", "-z", f"{commit}:{folder}")
+        answer = self._git.local(self.tree, "ls-tree", "-z", "--long", f"{commit}:{folder}")
         if answer.status:
             raise KeyError(folder)
         found = {}
         for line in answer.text.split("\0"):
             about, _, name = line.partition("\t")
             if name:
-                mode, _, blob = about.split(" ")
-                found[name] = TreeEntry(mode, blob, f"{folder}/{name}" if folder else name)
+                mode, _, blob, size = about.split()
+                path = f"{folder}/{name}" if folder else name
+                found[name] = TreeEntry(mode, blob, 0 if size == "-" else int(size), path)
         return found
 
     def content(self, entry: TreeEntry) -> bytes:
@@ -184,7 +193,6 @@ class Clone:
         Raises:
             CloneBroken: git failed.
         """
-        self.next.mkdir(exist_ok=True)
         git_dir = self.tree / ".git"
         bound = {
             "GIT_DIR": str(git_dir),
@@ -257,6 +265,7 @@ class Clone:
             self._git.read(making, "config", "remote.origin.url", self._url.connect)
             head = self._update(making, *options, seconds=CLONE_SECONDS)
             self.discard()
+            self.next.mkdir()
             making.rename(self.tree)
         finally:
             shutil.rmtree(making, ignore_errors=True)

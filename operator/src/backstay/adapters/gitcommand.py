@@ -58,6 +58,7 @@ _NETWORK = re.compile(
     re.IGNORECASE,
 )
 _NOISE = re.compile(r"^(?:hint:|Cloning into|From |To |Done$|error: failed to push some refs|warning:|\s*$)")
+_PREFIX = re.compile(r"^(?:(?:fatal|error):\s*|!\s+\S*:refs/heads/)")
 _LONGEST_REASON = 400
 
 
@@ -153,6 +154,10 @@ class GitRunner:
             secrets = () if credential is None else credential.secrets()
         except CredentialError as error:
             raise GitRefused(str(error)) from None
+        except OSError as error:
+            raise GitUnavailable(
+                f"The Git credentials cannot be read: {error.strerror}; check the mounted Secret"
+            ) from None
         environment = {"GIT_ALLOW_PROTOCOL": self.remote.scheme}
         answer = self._run(folder, (*helper, *arguments), environment, stdin=stdin, seconds=seconds)
         if answer.status:
@@ -223,7 +228,7 @@ def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
 def _reason(text: str) -> str:
     """Return the lines that tell a person what happened, as one line."""
     lines = (line.strip().removeprefix("remote:").strip() for line in text.splitlines())
-    told = [re.sub(r"^(?:fatal|error):\s*", "", line) for line in lines if not _NOISE.match(line)]
+    told = [_PREFIX.sub("", line) for line in lines if not _NOISE.match(line)]
     said = "; ".join(dict.fromkeys(line for line in told if line)) or "it gave no reason"
     said = "".join(char if char.isprintable() else " " for char in said)
     return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]} ..."

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from backstay.adapters.gitclone import Clone, TreeEntry
 from backstay.adapters.render import KUSTOMIZATIONS
-from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file
+from backstay.adapters.versionfile import LARGEST_FILE, VersionFile, VersionFileError, read_version_file
 from backstay.domain.resource import KIND, ModelIdentity, Rejection
 
 USUAL_NAME = "model-version.yaml"
@@ -72,12 +72,12 @@ def find(clone: Clone, commit: str, *, path: str, name: str) -> Found:
     rendered = bool(KUSTOMIZATIONS & entries.keys())
     usual = entries.get(USUAL_NAME)
     if usual is not None:
-        _refuse_irregular(usual)
+        _refuse_unfit(usual)
         content = clone.content(usual)
         return Found(usual, content, read_version_file(content, name=name, file=usual.path), folder, rendered)
     others = []
     for entry in entries.values():
-        if entry.mode in _REGULAR and entry.path.endswith((".yaml", ".yml")):
+        if entry.mode in _REGULAR and entry.size <= LARGEST_FILE and entry.path.endswith((".yaml", ".yml")):
             content = clone.content(entry)
             try:
                 others.append(Found(entry, content, read_version_file(content, name=name), folder, rendered))
@@ -142,7 +142,9 @@ def _clean(path: str) -> str:
     return "/".join(parts)
 
 
-def _refuse_irregular(entry: TreeEntry) -> None:
+def _refuse_unfit(entry: TreeEntry) -> None:
     if entry.mode not in _REGULAR:
         kind = "a symbolic link" if entry.mode == _LINK else "not a file"
         raise VersionFileError(f"{entry.path} is {kind}; replace it by a regular file")
+    if entry.size > LARGEST_FILE:
+        raise VersionFileError(f"{entry.path} has {entry.size} bytes; a version file has at most {LARGEST_FILE}")

@@ -163,7 +163,7 @@ class Cluster:
         except NotFoundError:
             return
 
-    async def _request(
+    async def _request(  # noqa: PLR0913 - the parts of one HTTP request, by keyword
         self,
         method: str,
         kind: Kind,

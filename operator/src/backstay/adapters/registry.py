@@ -1,8 +1,8 @@
 """MLflow as the memory that outlives the cluster: an alias for each target names its stable version."""
 
 import hashlib
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from backstay.domain.resource import Key
 
@@ -13,14 +13,14 @@ class RegistryUnavailableError(Exception):
 
 def alias(cluster: str, key: Key) -> str:
     """Name the alias of one target: ``stable-`` and 16 hexadecimal digits."""
-    text = "\0".join((cluster, key.namespace, key.name))
+    text = f"{cluster}\0{key.namespace}\0{key.name}"
     return f"stable-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 class Registry:
     """Reads and moves aliases; blocking, to be called from a thread of its own.
 
-    MLflow's client is imported at the first use: it is slow to import, and most starts of the controller do not need it.
+    MLflow's client is imported at the first use: it is slow to import, and most starts of the controller need it not.
     """
 
     def __init__(self, uri: str) -> None:

@@ -60,7 +60,9 @@ class Hands:
         # admission webhook, a normalised quantity): without this memory it would be applied for ever.
         self._settled: dict[tuple[Key, str, str], tuple[str, int]] = {}
 
-    async def carry_out(self, desired: ModelDeployment, action: Action) -> None:
+    async def carry_out(  # noqa: C901, PLR0912 - one case for each action
+        self, desired: ModelDeployment, action: Action
+    ) -> None:
         """Do one action.
 
         Raises:

@@ -5,29 +5,17 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
-from backstay.controller.following import Following, Trial, follow, lateness
+from backstay.controller.following import Following, Interest, follow, lateness
 from backstay.domain.observed import Backend, Evidence
-from backstay.domain.resource import Analysis, Key
-from backstay.judge.accumulate import Memory
+from backstay.domain.resource import Key
 
 _LOG = logging.getLogger(__name__)
 
 # The most ticks that are taken one by one after an absence; earlier ones are joined into one interval.
 _CATCH_UP = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """What a reconcile wants to know of its model from now on: ``revisions`` are read, ``trial`` is judged."""
-
-    analysis: Analysis
-    revisions: frozenset[str]
-    trial: Trial | None
-    memory: Memory
 
 
 class EvidenceLoop:
@@ -48,9 +36,7 @@ class EvidenceLoop:
     def watch(self, key: Key, interest: Interest) -> None:
         """Follow a model from now on."""
         known = self._followed.get(key)
-        self._followed[key] = follow(
-            known, key, interest.analysis, interest.trial, memory=interest.memory, now=self._clock()
-        )
+        self._followed[key] = follow(known, key, interest, now=self._clock())
         self._revisions[key] = interest.revisions
         if known is None:
             self._wanted.set()

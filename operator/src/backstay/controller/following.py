@@ -38,6 +38,16 @@ class Trial:
     pods: Mapping[Backend, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What a reconcile wants to know of its model from now on: ``revisions`` are read, ``trial`` is judged."""
+
+    analysis: Analysis
+    revisions: frozenset[str]
+    trial: Trial | None
+    memory: Memory
+
+
 @dataclass(slots=True)
 class Following:
     """A model whose counters are read: because of a live rollout, or because backends are being drained."""
@@ -144,15 +154,14 @@ def lateness(interval: float) -> float:
     return interval / 4
 
 
-def follow(
-    known: Following | None, key: Key, analysis: Analysis, trial: Trial | None, *, memory: Memory, now: float
-) -> Following:
+def follow(known: Following | None, key: Key, interest: Interest, *, now: float) -> Following:
     """Go on following a model, or start with what status remembers of its rollout."""
+    trial, memory = interest.trial, interest.memory
     same = known is not None and (known.trial is None) == (trial is None)
     if known is not None and same and (trial is None or (known.trial and known.trial.rollout == trial.rollout)):
         known.trial = trial
         return known
-    started = Following(key=key, analysis=analysis, since=now, trial=trial)
+    started = Following(key=key, analysis=interest.analysis, since=now, trial=trial)
     if trial is not None and memory.tick:
         started.memory = replace(memory)
     if known is not None and trial is None:

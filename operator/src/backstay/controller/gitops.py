@@ -1,8 +1,9 @@
-"""Git, Argo CD and the registry, asked in the background: a reconcile reads the last answer and is woken by a new one."""
+"""Git, Argo CD and the registry, asked in the background: a reconcile reads the last answer, a new one wakes it."""
 
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ from backstay.adapters.versionfile import VersionFileError
 from backstay.controller import faults
 from backstay.controller.settings import Settings
 from backstay.domain import observed
-from backstay.domain.resource import GROUP, KIND, Key, ModelDeployment, ModelIdentity
+from backstay.domain.resource import GROUP, KIND, TRACKING_ID, Key, ModelDeployment, ModelIdentity
 from backstay.domain.status import RollbackRecord
 from backstay.domain.turn import rollback_id
 
@@ -218,7 +219,7 @@ class GitOps:
         async def run() -> None:
             try:
                 await work
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged; the next reconcile asks again
                 _LOG.exception("%s: %s did not end well", key, name)
             finally:
                 self._tasks.pop((key, name), None)
@@ -253,7 +254,7 @@ class GitOps:
         reference = self._application(desired)
         if reference is None:
             raise _NoSourceError(
-                f"ModelDeployment {desired.key} has no annotation {'argocd.argoproj.io/tracking-id'}: deliver it by an Argo CD Application"
+                f"ModelDeployment {desired.key} has no annotation {TRACKING_ID}: deliver it by an Argo CD Application"
             )
         try:
             live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
@@ -401,6 +402,11 @@ class GitOps:
         return await asyncio.get_running_loop().run_in_executor(self._registry_threads, work)
 
 
+def _headline(reason: str) -> str:
+    """Cut a verdict's sentence to what fits a commit's subject; the evidence goes into trailers."""
+    return re.split(r" \(|; ", reason, maxsplit=1)[0]
+
+
 def _locate(repository: Repository, path: str, name: str) -> Located:
     repository.fetch()
     return repository.locate(path, name)
@@ -423,7 +429,7 @@ def _request(desired: ModelDeployment, source: Source, record: RollbackRecord, g
         good=good,
         bad=ModelIdentity(good.name, record.from_version, record.from_digest),
         bad_commit=record.bad_commit,
-        reason=record.reason,
+        reason=_headline(record.reason),
         evidence=record.evidence,
         quarantine=not record.inconclusive,
     )

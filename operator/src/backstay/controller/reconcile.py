@@ -17,8 +17,8 @@ from backstay.adapters.registry import RegistryUnavailableError
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, metrics, observe
 from backstay.controller.act import BlockedError, Hands
-from backstay.controller.evidence import EvidenceLoop, Interest
-from backstay.controller.following import Trial
+from backstay.controller.evidence import EvidenceLoop
+from backstay.controller.following import Interest, Trial
 from backstay.controller.gitops import GitOps
 from backstay.controller.queue import WorkQueue
 from backstay.controller.settings import Settings
@@ -86,7 +86,7 @@ class Reconciler:
             metrics.RECONCILES.labels("blocked").inc()
             _LOG.warning("%s: %s; trying again in %.1f s", key, problem, pause)
             await self._show_problem(key, problem)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one model's trouble must not end the worker
             self._queue.retry(key)
             metrics.RECONCILES.labels("failed").inc()
             _LOG.exception("%s: unexpected failure", key)

@@ -187,7 +187,7 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
     if stable is None:
         turn.say(
             Phase.DEGRADED,
-            f"Version {model.version} is rejected and there is no earlier version to serve: commit another version{retry}",
+            f"Version {model.version} is rejected and there is no earlier one to serve: commit another version{retry}",
             stalled="NoStableVersion",
         )
         return

@@ -168,8 +168,8 @@ class Evidence:
 class Observed:
     """Everything outside the spec and the status that a decision needs.
 
-    ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that set the declared version, empty
-    while nobody knows; ``cluster`` is the configured name of this cluster.
+    ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that set the declared version,
+    empty while nobody knows; ``cluster`` is the configured name of this cluster.
     """
 
     cluster: str = ""

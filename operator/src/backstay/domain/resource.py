@@ -73,7 +73,7 @@ IDENTITY_FIELDS = {
 class Rejection:
     """A version, or one revision of it, that must never get traffic again.
 
-    ``revision`` is empty where the whole version is rejected (as in Git); ``version`` is empty where only a revision is.
+    ``revision`` is empty where the whole version is rejected (as in Git), ``version`` where only a revision is.
     """
 
     version: str = ""
@@ -273,7 +273,8 @@ class ModelDeployment:
             )
         except KeyError as missing:
             raise ValueError(
-                f"ModelDeployment {key} has no field {missing}: install the CustomResourceDefinition of this version of Backstay"
+                f"ModelDeployment {key} has no field {missing}: "
+                "install the CustomResourceDefinition of this version of Backstay"
             ) from missing
 
 

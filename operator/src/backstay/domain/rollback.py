@@ -1,6 +1,6 @@
 """Rolling back: drain first, then Git, then wait until Git is what runs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from backstay.domain.actions import CommitRollback, LocateRollback, RefreshApplication
 from backstay.domain.observed import Located, Mark, NotSynced, Synced, Unwritten, WriteRefused, Written
@@ -20,17 +20,22 @@ SYNC_PATIENCE = 300.0
 _POLL = 0.25
 
 
-def begin(
-    turn: Turn,
-    rollout: RolloutState,
-    reason: str,
-    *,
-    details: tuple[str, ...] = (),
-    at: float = 0.0,
-    inconclusive: bool = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a rollout ends: the sentence, the lines for the commit, when the verdict fell (0: now).
+
+    ``inconclusive`` marks a deadline that passed without enough evidence either way.
+    """
+
+    reason: str
+    details: tuple[str, ...] = ()
+    at: float = 0.0
+    inconclusive: bool = False
+
+
+def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
     """End a rollout that failed: no more traffic, and the reason on record before anything else happens."""
-    at = at or turn.now
+    at, reason = failure.at or turn.now, failure.reason
     turn.note(rollout=None, analysis={}, step="")
     turn.record(Ended(rollout.version, "Failed", rollout.started_at, turn.now, reason))
     stable = turn.status.stable
@@ -51,8 +56,8 @@ def begin(
         reason=reason,
         failed_at=at,
         revision_only=revision_only,
-        inconclusive=inconclusive,
-        evidence=details,
+        inconclusive=failure.inconclusive,
+        evidence=failure.details,
         bad_commit=rollout.commit,
     )
     if revision_only:
@@ -71,7 +76,7 @@ def resume(turn: Turn) -> None:
         return
     mark = next((mark for mark in route.marks if mark.revision == rollout.revision and not lifted(turn, mark)), None)
     if mark is not None:
-        begin(turn, rollout, mark.reason, details=mark.evidence, at=mark.at, inconclusive=mark.inconclusive)
+        begin(turn, rollout, Failure(mark.reason, mark.evidence, mark.at, mark.inconclusive))
 
 
 def lifted(turn: Turn, mark: Mark) -> bool:
@@ -194,7 +199,7 @@ def _await_sync(turn: Turn, record: RollbackRecord) -> None:
 
 
 def _mark(turn: Turn, record: RollbackRecord) -> None:
-    """Keep the rejection in status and on the route; an unproven deadline rejects this revision only, and only for now."""
+    """Keep the rejection in status and on the route; an unproven deadline rejects this revision, and only for now."""
     whole = not (record.revision_only or record.inconclusive)
     rejection = Rejection(
         version=record.from_version if whole else "",

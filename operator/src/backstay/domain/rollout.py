@@ -15,6 +15,7 @@ from backstay.domain.resource import (
     Plan,
     WeightStep,
 )
+from backstay.domain.rollback import Failure
 from backstay.domain.split import FULL, pods, split
 from backstay.domain.status import Ended, Phase, RolloutState, Served, Verdict
 from backstay.domain.turn import Turn
@@ -45,7 +46,7 @@ def run(turn: Turn) -> None:
         turn.act(LocateSource())
     reason = _aborted(turn, rollout)
     if reason:
-        rollback.begin(turn, rollout, reason)
+        rollback.begin(turn, rollout, Failure(reason))
         return
     _Walk(turn, rollout, plan).go()
 
@@ -124,7 +125,7 @@ class _Walk:
             self._ramp(weight)
 
     def _bake(self) -> WeightStep:
-        """The first version has nothing to be compared with: it takes all traffic and stays for the last step's time."""
+        """The first version has nothing to be compared with: it takes all traffic for the last step's time."""
         last = self.plan.rollout.steps[-1]
         return WeightStep(FULL, last.min_duration if isinstance(last, WeightStep) else 0.0)
 
@@ -237,7 +238,8 @@ class _Walk:
                 return
             turn.say(
                 Phase.AWAITING_APPROVAL,
-                f"Version {self.rollout.version} has {weight} % of the traffic and waits for approval: annotate with {APPROVE}={name}",
+                f"Version {self.rollout.version} has {weight} % of the traffic and waits for approval: "
+                f"annotate with {APPROVE}={name}",
             )
             return
         self._judge(step)
@@ -259,8 +261,8 @@ class _Walk:
         turn.say(phase, "; ".join(part for part in parts if part))
         turn.wake_in(step.min_duration - stay if stay < step.min_duration else self.plan.analysis.interval)
 
-    def _gate(self) -> tuple[_Gate, str]:
-        """Tell whether the evidence lets the step end: NoData and Unavailable hold, and Pass is demanded before 100 %."""
+    def _gate(self) -> tuple[_Gate, str]:  # noqa: PLR0911 - one return for each verdict
+        """Tell whether the evidence lets the step end; NoData and Unavailable hold, Pass is demanded before 100 %."""
         if self.rollout.first:
             return _Gate.OPEN, ""
         verdict = self.evidence.verdict if self.evidence else Verdict.NO_DATA
@@ -315,7 +317,7 @@ class _Walk:
         turn.wake_in(0.0)
 
     def _fail(self, reason: str, details: tuple[str, ...]) -> None:
-        rollback.begin(self.turn, self.rollout, reason, details=details)
+        rollback.begin(self.turn, self.rollout, Failure(reason, details))
 
     def _leave_out(self, *, held: bool) -> None:
         """Keep the account of the time that the deadline does not count."""
@@ -342,7 +344,7 @@ class _Walk:
         if verdict is Verdict.PASS:
             return False
         if verdict is Verdict.INCONCLUSIVE and choice is OnInconclusive.ROLLBACK:
-            rollback.begin(turn, rollout, f"{why} without enough evidence", inconclusive=True)
+            rollback.begin(turn, rollout, Failure(f"{why} without enough evidence", inconclusive=True))
             return True
         if verdict is Verdict.INCONCLUSIVE and choice is OnInconclusive.PROMOTE:
             self._next()

@@ -68,9 +68,9 @@ class Served:
 class RolloutState:
     """One version on its way.
 
-    ``step`` counts from 0. ``ramp_since`` is when the step was entered, ``step_since`` when its weight came on the route
-    (0 until then). ``held`` are the seconds that the deadline leaves out, ``held_since`` the start of such a time that
-    still lasts. ``commit`` set the version in Git, where that is known.
+    ``step`` counts from 0. ``ramp_since`` is when the step was entered, ``step_since`` when its weight came on the
+    route (0 until then). ``held`` are the seconds that the deadline leaves out, ``held_since`` the start of such a time
+    that still lasts. ``commit`` set the version in Git, where that is known.
     """
 
     id: str
@@ -91,8 +91,8 @@ class RolloutState:
 class RollbackRecord:
     """One rollback, from the verdict to the synced commit.
 
-    ``revision_only`` marks the failure of another revision of the version that stays: nothing is changed in Git then. ``inconclusive``
-    marks a deadline that passed without evidence: Git goes back, but the version may be tried again.
+    ``revision_only`` marks the failure of another revision of the version that stays: nothing is changed in Git then.
+    ``inconclusive`` marks a deadline that passed without evidence: Git goes back, but the version may be tried again.
     """
 
     rollout: str

@@ -1,6 +1,7 @@
 """From cumulative counters to what happened in one interval: resets, new pods and missing ones handled."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 Reading = Mapping[str, float]
@@ -14,7 +15,7 @@ class Increment:
     base: Mapping[str, float]
 
 
-def increment(before: Reading, after: Reading, *, born: Set[str] = frozenset()) -> Increment:
+def increment(before: Reading, after: Reading, *, born: AbstractSet[str] = frozenset()) -> Increment:
     """Difference two readings of one counter, pod by pod, and sum.
 
     Args:

@@ -1,7 +1,7 @@
 """Comparing two counts of events, at every look: a test supermartingale.
 
-One interval has n_c and n_s requests and c and s events in the canary and the stable arm. Given the events m = c + s and
-the canary's share of the requests rho = n_c / (n_c + n_s), an event falls on the canary with chance at most
+One interval has n_c and n_s requests and c and s events in the canary and the stable arm. Given the events m = c + s
+and the canary's share of the requests rho = n_c / (n_c + n_s), an event falls on the canary with chance at most
 rho' = rho psi0 / (1 - rho + rho psi0) when the canary's odds of an event are at most psi0 times the stable ones. For an
 alternative that multiplies the odds by e^d further,
 

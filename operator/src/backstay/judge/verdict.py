@@ -8,6 +8,9 @@ from backstay.domain.status import Verdict
 from backstay.judge.accumulate import Memory, SignalMemory
 from backstay.judge.counts import log_evidence
 
+_READABLE_DECADES = 6
+_WHOLE_FROM = 10
+
 
 @dataclass(frozen=True, slots=True)
 class SignalVerdict:
@@ -124,4 +127,7 @@ def _percent(events: float, requests: float) -> str:
 def _number(log_e: float) -> str:
     """Write E for people: as a number while it is readable, as a power of ten beyond."""
     decades = log_e / math.log(10)
-    return f"{math.exp(log_e):.3g}" if abs(decades) < 6 else f"1e{decades:+.0f}"  # noqa: PLR2004 - six digits are readable
+    if decades > _READABLE_DECADES:
+        return f"10^{decades:.0f}"
+    value = math.exp(log_e)
+    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.2g}"

@@ -38,8 +38,8 @@ class Promotion:
 class Rollback:
     """A version that went back, by the clock of an outside observer (Unix seconds).
 
-    ``breach_at`` is when the version answered its first live request, ``drained_at`` when the API server carried weight 0
-    for it, ``pushed_at`` and ``synced_at`` what the controller says of the commit.
+    ``breach_at`` is when the version answered its first live request, ``drained_at`` when the API server carried weight
+    0 for it, ``pushed_at`` and ``synced_at`` what the controller says of the commit.
     """
 
     bad: str

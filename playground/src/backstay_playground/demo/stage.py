@@ -1,4 +1,4 @@
-"""What the demo, the benchmark and the end-to-end tests play on: models registered, a repository, Applications, bumps."""
+"""What demo, benchmark and end-to-end tests play on: registered models, a repository, Applications, bumps."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from backstay.adapters.versionfile import read_version_file, restore
 from backstay_playground.demo.traffic import Traffic, bodies
-from backstay_playground.demo.watcher import Watcher
+from backstay_playground.demo.watcher import MODEL_DEPLOYMENTS, ROUTES, Watcher
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
@@ -244,25 +244,11 @@ class Stage:
 
     def watch(self, target: Target) -> Watcher:
         """Watch an environment's ModelDeployment."""
-        return Watcher(
-            self.playground.kubeconfig,
-            group="backstay.dev",
-            version="v1alpha1",
-            plural="modeldeployments",
-            namespace=target.namespace,
-            name=MODEL,
-        ).start()
+        return Watcher(self.playground.kubeconfig, MODEL_DEPLOYMENTS, namespace=target.namespace, name=MODEL).start()
 
     def watch_route(self, target: Target) -> Watcher:
         """Watch an environment's HTTPRoute."""
-        return Watcher(
-            self.playground.kubeconfig,
-            group="gateway.networking.k8s.io",
-            version="v1",
-            plural="httproutes",
-            namespace=target.namespace,
-            name=MODEL,
-        ).start()
+        return Watcher(self.playground.kubeconfig, ROUTES, namespace=target.namespace, name=MODEL).start()
 
     def traffic(self, target: Target, *, rate: float) -> Traffic:
         """Make the requests for an environment; ``start`` starts them."""

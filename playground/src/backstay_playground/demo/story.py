@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from backstay_playground.demo.rollouts import Observer, Promotion, Rollback, timestamp
-from backstay_playground.demo.stage import BRANCH, PRODUCTION, REPOSITORY, Stage
+from backstay_playground.demo.stage import BRANCH, MODEL, PRODUCTION, REPOSITORY, Stage
 from backstay_playground.demo.traffic import Traffic
 from backstay_playground.demo.watcher import weights
 from backstay_playground.errors import PlaygroundError
@@ -76,9 +76,7 @@ class Story:
 
 def _table(observer: Observer, traffic: Traffic | None) -> Table:
     status = observer.status()
-    table = Table(
-        title=f"ModelDeployment {observer.target.namespace}/{observer.model.latest().get('metadata', {}).get('name', '')}"
-    )
+    table = Table(title=f"ModelDeployment {observer.target.namespace}/{MODEL}")
     table.add_column("")
     table.add_column("")
     table.add_row("phase", f"{status.get('phase', '-')} {status.get('step', '')}")

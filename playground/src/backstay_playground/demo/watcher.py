@@ -14,6 +14,19 @@ from backstay_playground.errors import PlaygroundError
 
 
 @dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of custom object."""
+
+    group: str
+    version: str
+    plural: str
+
+
+MODEL_DEPLOYMENTS = Resource("backstay.dev", "v1alpha1", "modeldeployments")
+ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes")
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """One state of an object, and when the watch delivered it (Unix seconds)."""
 
@@ -24,15 +37,15 @@ class Seen:
 class Watcher:
     """Keeps every state of the objects of one kind and name, from a thread of its own."""
 
-    def __init__(self, kubeconfig: Path, *, group: str, version: str, plural: str, namespace: str, name: str) -> None:
+    def __init__(self, kubeconfig: Path, resource: Resource, *, namespace: str, name: str) -> None:
         api = client.CustomObjectsApi(config.new_client_from_config(str(kubeconfig)))
         self._list = api.list_namespaced_custom_object
-        self._arguments = (group, version, namespace, plural)
+        self._arguments = (resource.group, resource.version, namespace, resource.plural)
         self._name = name
         self._seen: list[Seen] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"watch-{plural}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch-{resource.plural}", daemon=True)
 
     def start(self) -> "Watcher":
         """Start watching."""

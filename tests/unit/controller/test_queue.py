@@ -1,0 +1,97 @@
+"""The work queue: each key once, one worker a key, nothing lost."""
+
+import asyncio
+
+from backstay.controller.queue import WorkQueue
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def worked(queue: WorkQueue[str], *, until: int) -> list[str]:
+    """Let two workers handle keys until so many were handled."""
+    handled: list[str] = []
+    done = asyncio.Event()
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+        if len(handled) >= until:
+            done.set()
+
+    workers = [asyncio.create_task(queue.work(handle)) for _ in range(2)]
+    await asyncio.wait_for(done.wait(), 5)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    return handled
+
+
+async def test_a_key_added_twice_is_handled_once() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    queue.add("a")
+    queue.add("a")
+    queue.add("b")
+    assert len(queue) == 2
+    assert sorted(await worked(queue, until=2)) == ["a", "b"]
+    assert len(queue) == 0
+
+
+async def test_a_key_added_while_it_is_handled_is_handled_again_and_never_twice_at_once() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    running = most = count = 0
+    done = asyncio.Event()
+
+    async def handle(key: str) -> None:
+        nonlocal running, most, count
+        running += 1
+        most = max(most, running)
+        count += 1
+        if count < 3:
+            queue.add(key)
+        else:
+            done.set()
+        await asyncio.sleep(0)
+        running -= 1
+
+    workers = [asyncio.create_task(queue.work(handle)) for _ in range(4)]
+    queue.add("a")
+    await asyncio.wait_for(done.wait(), 5)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    assert (count, most) == (3, 1)
+
+
+async def test_a_delayed_key_waits_for_its_time_and_the_earlier_of_two_counts() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    queue.add_after("a", 50)
+    queue.add_after("a", 10)
+    queue.add_after("a", 20)
+    queue.add("b")
+    assert await worked(queue, until=1) == ["b"]
+    clock.now = 10
+    assert await worked(queue, until=1) == ["a"]
+
+
+def test_failures_wait_longer_each_time_and_success_forgets_them() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    pauses = [queue.retry("a") for _ in range(12)]
+    assert pauses[0] < 0.3 < pauses[4] < pauses[7]
+    assert max(pauses) <= 39
+    queue.succeeded("a")
+    assert queue.retry("a") < 0.3
+
+
+def test_the_age_of_the_oldest_key_is_told() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    assert queue.oldest_age() == 0
+    queue.add("a")
+    clock.now = 7
+    assert queue.oldest_age() == 7

@@ -1,0 +1,81 @@
+"""Snapshots: an older object never replaces a newer one, and a stranger's child is not ours."""
+
+from typing import Any
+
+from test_decide import body as declared_body
+
+from backstay.adapters.kubernetes import DEPLOYMENT
+from backstay.controller.store import Store
+from backstay.domain.resource import Key
+
+KEY = Key("prod", "fraud")
+
+
+def model(version: int, **changes: Any) -> dict[str, Any]:
+    document = declared_body("1")
+    document["metadata"] |= {"resourceVersion": str(version)}
+    return {**document, **changes}
+
+
+def child(version: int, *, name: str = "fraud-aaa", uid: str = "c1", owner: str = "u1") -> dict[str, Any]:
+    reference = {"apiVersion": "backstay.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud", "uid": owner}
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "prod",
+            "uid": uid,
+            "resourceVersion": str(version),
+            "managedFields": [{"manager": "x"}],
+            "ownerReferences": [reference],
+        }
+    }
+
+
+def test_our_own_write_is_seen_at_once_and_the_late_watch_event_changes_nothing() -> None:
+    changed: list[Key] = []
+    store = Store(changed.append)
+    store.put(model(5))
+    store.put(model(4))
+    store.put(model(5))
+    assert (store.snapshots[KEY].resource_version, changed) == (5, [KEY])
+
+
+def test_a_spec_that_cannot_be_read_is_a_sentence_not_a_crash() -> None:
+    store = Store(lambda _: None)
+    broken = model(1)
+    del broken["spec"]["model"]
+    store.put(broken)
+    assert store.snapshots[KEY].desired is None
+    assert "install the CustomResourceDefinition" in store.snapshots[KEY].problem
+
+
+def test_children_of_a_former_model_of_the_same_name_are_not_ours() -> None:
+    store = Store(lambda _: None)
+    store.put_child(DEPLOYMENT, child(1))
+    store.put_child(DEPLOYMENT, child(2, name="fraud-old", uid="c2", owner="u0"))
+    assert [name for _, name in store.owned(KEY, "u1").objects] == ["fraud-aaa"]
+
+
+def test_children_are_kept_without_managed_fields() -> None:
+    store = Store(lambda _: None)
+    store.put_child(DEPLOYMENT, child(1))
+    kept = store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa")
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
+
+
+def test_the_deletion_of_an_earlier_object_of_the_same_name_does_not_drop_the_new_one() -> None:
+    store = Store(lambda _: None)
+    store.put_child(DEPLOYMENT, child(1))
+    store.drop_child(DEPLOYMENT, child(1))
+    store.put_child(DEPLOYMENT, child(3, uid="c9"))
+    store.drop_child(DEPLOYMENT, child(2, uid="c1"))
+    assert store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa") is not None
+
+
+def test_a_full_listing_drops_what_is_gone() -> None:
+    store = Store(lambda _: None)
+    store.put_child(DEPLOYMENT, child(1))
+    store.put_child(DEPLOYMENT, child(2, name="fraud-bbb", uid="c2"))
+    store.replace_children(DEPLOYMENT, [child(2, name="fraud-bbb", uid="c2")])
+    assert [name for _, name in store.owned(KEY, "u1").objects] == ["fraud-bbb"]
