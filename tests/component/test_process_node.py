@@ -68,7 +68,7 @@ class Node:
     port: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         images = self.state / "images.json"
         self.state.mkdir(exist_ok=True)
         images.write_text(json.dumps({"tests/web:1": [sys.executable, str(PROGRAM)]}))
@@ -76,7 +76,7 @@ class Node:
         argv += ["--state", str(self.state), "--images", str(images), "--port", str(self.port)]
         with (self.state / "node.log").open("ab") as log:
             self.processes.append(
-                subprocess.Popen([*argv, "--pod-network", POD_NETWORK], stdout=log, stderr=subprocess.STDOUT)
+                subprocess.Popen([*argv, "--pod-network", POD_NETWORK, *options], stdout=log, stderr=subprocess.STDOUT)
             )
         for attempt in eventually():
             with attempt:
@@ -126,8 +126,17 @@ class Node:
         return (self.state / "logs" / f"{NAMESPACE}_{pod}_{container}.log").read_text()
 
 
+@pytest.fixture
+def node(running_node: Node) -> Iterator[Node]:
+    yield running_node
+    running_node.kubectl("delete", "deployments,jobs,pods,services", "--all")
+    for attempt in eventually():
+        with attempt:
+            assert running_node.pids() == {}
+
+
 @pytest.fixture(scope="module")
-def node(controllers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def running_node(controllers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -482,6 +491,18 @@ def test_an_api_server_that_comes_back_finds_the_node_at_work(node: Node) -> Non
     after = node.pids()
     assert len(names) == 2
     assert {name: after[name] for name in before if name.startswith("steady")}.items() <= before.items()
+
+
+def test_a_node_takes_its_pods_along_when_told_to(node: Node) -> None:
+    node.apply(deployment("taken", 2, web()))
+    node.ready_pods("taken", 2)
+    node.end(signal.SIGTERM)
+    node.start("--stop-pods-on-exit")
+    pids = node.pids()
+    node.end(signal.SIGTERM)
+    assert not any(is_alive(pid) for pid in pids.values())
+    node.start()
+    node.ready_pods("taken", 2)
 
 
 def test_reap_leaves_nothing_behind(node: Node) -> None:

@@ -6,7 +6,10 @@ none depends on what another left.
 
 import json
 import os
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +85,32 @@ class Delivery:
         self.running.append(started)
         return started
 
+    def pods(self, revision: str) -> list[str]:
+        """List the pods of a revision."""
+        labels = f"--selector=backstay.dev/revision={revision}"
+        found: str = self.kubectl("get", "pods", labels, f"--namespace={self.target.namespace}", "--output=name")
+        return found.split()
+
+    def wait_until(self, what: str, condition: Callable[[], bool], *, timeout: float = 120) -> None:
+        """Poll until a condition holds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s"
+            time.sleep(0.25)
+
+    def wait_until_synced(self, *, timeout: float = 120) -> str:
+        """Wait until Argo CD shows the Application Synced and Healthy; return the commit it is at."""
+
+        def healthy() -> bool:
+            status = self.stage.application(self.target).get("status", {})
+            return (status.get("sync", {}).get("status"), status.get("health", {}).get("status")) == (
+                "Synced",
+                "Healthy",
+            )
+
+        self.wait_until(f"Argo CD shows {self.target.application} Synced and Healthy", healthy, timeout=timeout)
+        return str(self.stage.application(self.target)["status"]["sync"]["revision"])
+
     def stop(self) -> None:
         """Stop traffic and watches."""
         for traffic in self.running:
@@ -89,22 +118,40 @@ class Delivery:
         self.observer.stop()
 
 
-@pytest.fixture
-def deliver(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Deliver the model into an environment of the test's own; ``deliver("1")`` waits until version 1 is stable."""
+@contextmanager
+def _delivering(stage: Stage, test: str) -> Iterator[Callable[..., Delivery]]:
+    """Give out environments of a test's own, and take them away at the end."""
     made: list[Delivery] = []
 
     def start(version: str = "1", *, name: str = "", pace: Pace = FAST) -> Delivery:
-        wanted = name or request.node.name.replace("_", "-").lower()
-        environment = "".join(c for c in wanted if c.isalnum() or c == "-")[-30:].strip("-")
+        wanted = name or test.replace("_", "-").lower()
+        short = "".join(c for c in wanted if c.isalnum() or c == "-")[-24:].strip("-")
+        # Registry and Git remember an environment, also from an earlier run on a playground that was kept.
+        environment = f"{short}-{secrets.token_hex(2)}"
         stage.pace = pace
         target = stage.add_environment(environment, version)
         delivery = Delivery(stage, target, Observer(stage, target))
         made.append(delivery)
-        delivery.observer.wait_stable(version, timeout=90)
+        delivery.observer.wait_stable(version, timeout=180)
         return delivery
 
-    yield start
-    for delivery in made:
-        delivery.stop()
-        stage.remove_environment(delivery.target)
+    try:
+        yield start
+    finally:
+        for delivery in made:
+            delivery.stop()
+            stage.remove_environment(delivery.target)
+
+
+@pytest.fixture
+def deliver(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Deliver the model into an environment of the test's own; ``deliver("1")`` waits until version 1 is stable."""
+    with _delivering(stage, request.node.name) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def deliver_for_module(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Deliver the model into an environment that the tests of a module share."""
+    with _delivering(stage, request.module.__name__) as start:
+        yield start

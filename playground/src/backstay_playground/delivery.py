@@ -79,6 +79,7 @@ def _argocd(setting: Setting, role: str) -> Mapping[str, str]:
         # By default in /tmp, where another user's would be in the way; a socket's path must be short.
         "ARGOCD_ASK_PASS_SOCK": str(setting.layout.root / "ask-pass.sock"),
         "TMPDIR": str(home / "tmp"),
+        "KUBECACHEDIR": str(home / "cache"),
         "ARGOCD_GPG_ENABLED": "false",
         "ARGOCD_RECONCILIATION_TIMEOUT": "10s",
         "ARGOCD_FAKE_IN_CLUSTER": "true",

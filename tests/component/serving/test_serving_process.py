@@ -22,10 +22,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 
 TRAIN = Path(__file__).parents[3] / "pipelines" / "fraud_detector" / "train.py"
-DEADLINE = 60.0
+DEADLINE = 180.0  # seconds; MLflow alone takes a minute to start on a busy machine
 
 
 def free_port() -> int:
@@ -279,5 +279,5 @@ def test_a_server_told_to_stop_while_loading_goes_at_once_and_tidies_up(registry
     with _started(registry, "1", DRAIN_SECONDS="30", MODEL_CACHE_DIR=str(tmp_path)) as server:
         wait_for(f"{server.url}/healthz", server.process)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=20) == 0
+        assert server.process.wait(timeout=DEADLINE / 10) == 0
     assert list(tmp_path.iterdir()) == []

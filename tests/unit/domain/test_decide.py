@@ -522,6 +522,17 @@ def test_a_persons_commit_back_to_the_warm_previous_version_moves_at_once() -> N
     assert world.weight("1") == 100
     assert world.status.stable is not None
     assert world.status.stable.version == "1"
+    assert world.did(RememberStable)[-1] == RememberStable("1")
+
+
+def test_a_rollback_that_git_has_overtaken_waits_for_no_commit() -> None:
+    world = canary_at_10()
+    world.judged(Verdict.FAIL)
+    world.turn(2)
+    world.see(write_back=Written("", world.now, "Git has moved on to version 3"))
+    world.turn()
+    assert world.status.rollback is not None
+    assert world.status.rollback.state is RollbackState.DONE
 
 
 def test_another_configuration_of_the_same_version_that_fails_changes_nothing_in_git() -> None:

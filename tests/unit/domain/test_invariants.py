@@ -30,12 +30,13 @@ class Histories(RuleBasedStateMachine):
     def turn(self) -> None:
         before = dict(self.world.seen.route.weights) if self.world.seen.route else {}
         rejected = {r.revision for r in self.world.status.rejected if r.revision}
+        ready = {backend.revision for backend, workload in self.world.seen.workloads.items() if workload.ready}
         decision = self.world.turn()
         for action in decision.actions:
             if isinstance(action, CommitRollback):
                 self.commits.add((action.rollback.rollout, action.rollback.id))
         self.check_step(before)
-        self.check_rejected(rejected | {r.revision for r in self.world.status.rejected if r.revision})
+        self.check_rejected(rejected | {r.revision for r in self.world.status.rejected if r.revision}, ready)
 
     def check_step(self, before: dict[Backend, int]) -> None:
         """An unproven revision never exceeds its step's weight."""
@@ -47,10 +48,10 @@ class Histories(RuleBasedStateMachine):
         weight = self.world.weights.get(Backend(rollout.revision), 0)
         assert weight <= max(steps, default=0), (weight, before)
 
-    def check_rejected(self, rejected: set[str]) -> None:
-        """A rejected revision gets nothing while the stable one has ready pods."""
+    def check_rejected(self, rejected: set[str], ready: set[str]) -> None:
+        """A rejected revision gets nothing while the stable one has ready pods, its own or those of its baseline."""
         stable = self.world.status.stable
-        if stable is None or not self.world.seen.ready(Backend(stable.revision)) or self.world.seen.route is None:
+        if stable is None or stable.revision not in ready or self.world.seen.route is None:
             return
         for revision in rejected - {stable.revision}:
             assert not self.world.weights.get(Backend(revision), 0), revision
@@ -138,12 +139,14 @@ class Histories(RuleBasedStateMachine):
         assert status.to_dict() == type(status).of({**status.to_dict()}).to_dict()
 
     @invariant()
-    def the_baseline_never_serves_without_a_canary_beside_it(self) -> None:
-        if self.world.seen.route is None or self.world.status.rollout is not None:
-            return
+    def the_baseline_serves_beside_a_canary_or_in_place_of_a_stable_revision_that_is_down(self) -> None:
         stable = self.world.status.stable
-        if stable is not None and self.world.seen.ready(Backend(stable.revision)):
-            assert not self.world.weights.get(Backend(stable.revision, Track.BASELINE), 0)
+        if self.world.seen.route is None or stable is None or not self.world.seen.ready(Backend(stable.revision)):
+            return
+        settled = replace(self.world)
+        settled.turn()
+        if settled.status.rollout is None:
+            assert not settled.weights.get(Backend(stable.revision, Track.BASELINE), 0)
 
 
 TestHistories = Histories.TestCase

@@ -6,7 +6,15 @@ import pytest
 
 from backstay.adapters import gitcommand
 from backstay.adapters.credentials import CredentialError, Credentials
-from backstay.adapters.gitcommand import GitAbsent, GitError, GitRace, GitRefused, GitRunner, GitUnavailable
+from backstay.adapters.gitcommand import (
+    CloneBroken,
+    GitAbsent,
+    GitError,
+    GitRace,
+    GitRefused,
+    GitRunner,
+    GitUnavailable,
+)
 from backstay.adapters.giturl import GitUrlError, normalise_url, parse_url
 
 TOKEN = "s3cr3t/t&ken with space"  # noqa: S105 - what must never turn up in an output
@@ -143,7 +151,9 @@ def test_texts_lose_every_form_of_a_secret(tmp_path: Path) -> None:
         ("error: cannot lock ref 'refs/heads/main': reference already exists", GitRace),
         (" ! [remote rejected] main -> main (incorrect old value provided)", GitRace),
         (" ! [remote rejected] main -> main (failed to update ref)", GitRace),
-        ("remote: error: Not allowed to push to protected branch main\n (pre-receive hook declined)", GitRefused),
+        ("remote: error: No.\n! [remote rejected] main -> main (pre-receive hook declined)", GitRefused),
+        ("! [remote rejected] main -> main (branch is currently checked out)", GitRefused),
+        ("! [remote rejected] main -> main (unpacker error)", GitUnavailable),
         ("remote: error: GH006: Protected branch update failed for refs/heads/main.", GitRefused),
         ("remote: GitLab: You are not allowed to push code to protected branches on this project.", GitRefused),
         ("fatal: Authentication failed for 'https://example.com/a/'", GitRefused),
@@ -152,7 +162,7 @@ def test_texts_lose_every_form_of_a_secret(tmp_path: Path) -> None:
         ("git@example.com: Permission denied (publickey).\nfatal: Could not read from remote repository.", GitRefused),
         ("remote: Permission to a/b.git denied to bot.", GitRefused),
         ("fatal: unable to access 'https://x/': SSL certificate problem: self-signed certificate", GitRefused),
-        ("remote: error: Internal Server Error (no specific error)\n (pre-receive hook declined)", GitUnavailable),
+        ("remote: Internal Server Error\n! [remote rejected] main -> main (pre-receive hook declined)", GitUnavailable),
         ("fatal: unable to access 'https://x/': The requested URL returned error: 502", GitUnavailable),
         ("fatal: unable to access 'https://x/': The requested URL returned error: 429", GitUnavailable),
         ("fatal: unable to access 'https://x/': Could not resolve host: x", GitUnavailable),
@@ -161,6 +171,7 @@ def test_texts_lose_every_form_of_a_secret(tmp_path: Path) -> None:
         ("fatal: the remote end hung up unexpectedly", GitUnavailable),
         ("fatal: repository 'https://example.com/a/' not found", GitAbsent),
         ("fatal: couldn't find remote ref refs/heads/x", GitAbsent),
+        ("fatal: loose object 4084fae is corrupt", CloneBroken),
     ],
 )
 def test_failures_are_told_apart(text: str, kind: type[GitError]) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -242,6 +246,36 @@ def test_a_killed_attempt_leaves_nothing_in_the_way(
         repository.close()
     [outcome] = open_repository(remote, "same").rollback([request])
     assert isinstance(outcome, Committed)
+    assert remote.count("a" * 64) == 1
+
+
+KILLED_AT = """
+import os, pathlib, pickle, signal, sys
+from backstay.adapters.git import Repository
+
+def checkpoint(point):
+    if point == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+request = pickle.load(sys.stdin.buffer)
+Repository(sys.argv[2], "main", workdir=pathlib.Path(sys.argv[3]), checkpoint=checkpoint).rollback([request])
+"""
+
+
+@pytest.mark.parametrize("point", ["before:fetch", "after:fetch", "before:push", "after:push"])
+def test_a_controller_killed_at_any_point_makes_one_commit_in_the_end(
+    remote: Remote, open_repository: Open, request_for: RequestFor, tmp_path: Path, point: str
+) -> None:
+    request = request_for()
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT, point, remote.url, str(tmp_path / "work")],
+        input=pickle.dumps(request),
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    [outcome] = open_repository(remote).rollback([request])
+    assert isinstance(outcome, AlreadyDone if point == "after:push" else Committed)
+    assert outcome.commit == remote.head()
     assert remote.count("a" * 64) == 1
 
 

@@ -310,6 +310,8 @@ class Repository:
         except (GitRace, GitRefused):
             raise
         except GitError as error:
+            if isinstance(error, CloneBroken):
+                self._clone.discard()
             raise _PushUnsureError(str(error)) from None
         self._checkpoint("after:push")
 

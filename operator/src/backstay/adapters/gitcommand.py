@@ -39,8 +39,11 @@ _RACE = re.compile(
     r"|failed to update ref",
     re.IGNORECASE,
 )
-# A hook that broke says "declined" too, but will not next time.
-_HOOK_FAILED = re.compile(r"internal server error|connection refused|temporarily|time(?:d )?out", re.IGNORECASE)
+# A server with a fault of its own rejects a push too, but will not the next time.
+_SERVER_FAILED = re.compile(
+    r"internal (?:server )?error|unpack(?:er error| failed)|connection refused|temporarily|time(?:d )?out",
+    re.IGNORECASE,
+)
 _ABSENT = re.compile(
     r"couldn't find remote ref|repository .*not found|does not appear to be a git repository|returned error: 404",
     re.IGNORECASE,
@@ -212,11 +215,12 @@ def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
     where = remote.identity
     if _RACE.search(text):
         return GitRace(f"Somebody else pushed to {where} first: {said}")
-    if "hook declined" in text and _HOOK_FAILED.search(text):
+    rejected = "[remote rejected]" in text
+    if rejected and _SERVER_FAILED.search(text):
         return GitUnavailable(f"{where} failed while it checked the push: {said}")
     if _ABSENT.search(text):
         return GitAbsent(f"{where} has no such repository or branch, or hides it from this credential: {said}")
-    if _REFUSED.search(text):
+    if rejected or _REFUSED.search(text):
         return GitRefused(
             f"{where} refused: {said}; give the Git credential the right to push, or merge the change by hand"
         )

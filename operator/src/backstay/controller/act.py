@@ -159,11 +159,13 @@ class Hands:
         live = self._children(desired).get(CONTROLLER_REVISION, name)
         if live is not None and (live["data"] == body["data"] or not action.renew):
             return
-        faults.point("before:plan")
         if live is not None:
             # Their data is immutable, so a plan that an earlier rollout left makes way for the new one.
+            faults.point("before:old-plan")
             await self._cluster.delete(CONTROLLER_REVISION, desired.key.namespace, name)
+            faults.point("after:old-plan")
             self._store.drop_child(CONTROLLER_REVISION, live)
+        faults.point("before:plan")
         self._store.put_child(CONTROLLER_REVISION, await self._create(desired, CONTROLLER_REVISION, body))
         faults.point("after:plan")
 
@@ -206,13 +208,13 @@ class Hands:
 
     async def _retire(self, desired: ModelDeployment, action: Retire) -> None:
         children, name = self._children(desired), manifests.workload_name(desired.key.name, action.backend)
-        faults.point("before:retire")
-        for kind in (SERVICE, CONTROLLER_REVISION, DEPLOYMENT):
+        for kind, what in ((SERVICE, "service"), (CONTROLLER_REVISION, "plan"), (DEPLOYMENT, "workload")):
             live = children.get(kind, name)
             if live is not None:
+                faults.point(f"before:retire-{what}")
                 await self._cluster.delete(kind, desired.key.namespace, name)
+                faults.point(f"after:retire-{what}")
                 self._store.drop_child(kind, live)
-        faults.point("after:retire")
 
     async def _announce(self, key: Key, desired: ModelDeployment, action: Announce) -> None:
         """Send an Event. Events inform people; losing one must never hold up a drain."""

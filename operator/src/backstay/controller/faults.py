@@ -11,6 +11,7 @@ from pathlib import Path
 _FOLDER = os.environ.get("BACKSTAY_FAULTS", "")
 
 WRITES = (
+    "old-plan",
     "plan",
     "workload",
     "service",
@@ -19,7 +20,9 @@ WRITES = (
     "route",
     "status",
     "event",
-    "retire",
+    "retire-service",
+    "retire-plan",
+    "retire-workload",
     "alias",
     "refresh",
     "fetch",

@@ -299,8 +299,9 @@ class GitOps:
                 "%s: the commit of version %s is not known yet: %s", desired.key, desired.plan.model.version, problem
             )
             return
-        if located.identity.version == desired.plan.model.version:
-            answers.set_by = (desired.plan.revision, located.set_by)
+        commit = _set_by(located, desired.plan.model.version)
+        if commit:
+            answers.set_by = (desired.plan.revision, commit)
 
     async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         try:
@@ -311,11 +312,7 @@ class GitOps:
         except _PASSING as problem:
             self._answer(desired.key, record, observed.Unwritten(str(problem)))
             return
-        commit = located.set_by
-        for version in located.history:
-            if version.identity.version == record.from_version:
-                commit = version.commit
-                break
+        commit = _set_by(located, record.from_version) or located.set_by
         identity = rollback_id(
             self.cluster_name, desired, version=record.from_version, digest=record.from_digest, commit=commit
         )
@@ -400,6 +397,11 @@ class GitOps:
 
     async def _in_registry(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._registry_threads, work)
+
+
+def _set_by(located: Located, version: str) -> str:
+    """Find the commit that set a version, also when the file has moved on since."""
+    return next((entry.commit for entry in located.history if entry.identity.version == version), "")
 
 
 def _headline(reason: str) -> str:

@@ -67,7 +67,8 @@ class Reconciler:
     async def reconcile(self, key: Key) -> None:
         """Look at one ModelDeployment; whatever goes wrong is logged, shown in its status, and tried again."""
         snapshot = self._store.snapshots.get(key)
-        if snapshot is None:
+        if snapshot is None or snapshot.deleting:
+            # The API server collects its children; nothing may be made again meanwhile.
             self._forget(key)
             return
         try:
@@ -97,11 +98,8 @@ class Reconciler:
             raise BlockedError(snapshot.problem)
         now = self._clock()
         children = self._store.owned(key, snapshot.uid)
-        rival = observe.older_rival(desired, self._store.snapshots.values())
-        if rival and children.get(self._provider.kind, key.name) is None:
-            raise BlockedError(
-                f"ModelDeployment {rival} takes the same requests and is older: change hostnames or pathPrefix"
-            )
+        if children.get(self._provider.kind, key.name) is None:
+            self._refuse_overlap(desired)
         seen = self._observe(key, snapshot, desired, children)
         decision = decide(desired, snapshot.status, seen, now)
         await self._act(desired, decision)
@@ -112,6 +110,13 @@ class Reconciler:
         self._follow(desired, status, seen)
         if decision.requeue_after is not None:
             self._queue.add_after(key, decision.requeue_after)
+
+    def _refuse_overlap(self, desired: ModelDeployment) -> None:
+        rival = observe.older_rival(desired, self._store.snapshots.values())
+        if rival:
+            raise BlockedError(
+                f"ModelDeployment {rival} takes the same requests and is older: change hostnames or pathPrefix"
+            )
 
     def _observe(self, key: Key, snapshot: Snapshot, desired: ModelDeployment, children: Children) -> Observed:
         found = observe.workloads(children)

@@ -30,6 +30,7 @@ class Snapshot:
     observed_generation: int
     generation: int
     uid: str
+    deleting: bool = False
     problem: str = ""
 
 
@@ -150,5 +151,6 @@ def _snapshot(body: Mapping[str, Any], version: int) -> Snapshot:
         observed_generation=raw.get("observedGeneration", 0),
         generation=meta["generation"],
         uid=meta["uid"],
+        deleting="deletionTimestamp" in meta,
         problem=problem,
     )

@@ -4,6 +4,7 @@
 again: it looks at what is, not at what it asked for.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from backstay.domain import rollback, rollout
@@ -14,6 +15,7 @@ from backstay.domain.actions import (
     EnsureWorkload,
     KeepPlan,
     RecallStable,
+    RememberStable,
     Retire,
     ShiftTraffic,
 )
@@ -159,10 +161,10 @@ def _after_failure(turn: Turn) -> None:
 
 def _rest(turn: Turn, stable: Served) -> None:
     """Serve the stable revision alone."""
-    turn.live = split(turn.observed, stable=stable.revision)
+    turn.live = _alone(turn, stable)
     turn.note(step="", verdict=None, analysis={})
     record = turn.status.rollback
-    if record is not None and record.to_revision == stable.revision:
+    if record is not None and record.to_revision == stable.revision and record.failed_at >= stable.since:
         if record.state is not RollbackState.DONE:
             rollback.describe(turn, record)
             return
@@ -179,6 +181,11 @@ def _rest(turn: Turn, stable: Served) -> None:
         turn.say(Phase.STABLE, f"Version {stable.version} is stable")
 
 
+def _alone(turn: Turn, stable: Served) -> Mapping[Backend, int] | None:
+    """Give all traffic to the stable revision: to its fresh baseline pods where its own are not ready."""
+    return split(turn.observed, stable=stable.revision, baseline=True)
+
+
 def _refuse(turn: Turn, rejected: Rejection) -> None:
     """Keep a rejected revision away from traffic and say what a person may do."""
     stable, record, model = turn.status.stable, turn.status.rollback, turn.desired.plan.model
@@ -191,7 +198,7 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
             stalled="NoStableVersion",
         )
         return
-    turn.live = split(turn.observed, stable=stable.revision)
+    turn.live = _alone(turn, stable)
     if record is not None and record.from_revision == turn.desired.plan.revision:
         if record.revision_only and record.state is RollbackState.DONE:
             commit = record.bad_commit[:10] or "the last one"
@@ -224,6 +231,7 @@ def _return_to_previous(turn: Turn) -> None:
     if stable is None or previous is None:
         return
     rollout.supersede(turn, f"Git declares version {previous.version} again")
+    turn.act(RememberStable(previous.version))
     turn.note(
         stable=replace(previous, since=turn.now, until=0.0),
         previous=replace(stable, until=turn.now + turn.desired.warm_for),

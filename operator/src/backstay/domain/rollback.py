@@ -121,7 +121,7 @@ def describe(turn: Turn, record: RollbackRecord) -> None:
 
 def _drain(turn: Turn, record: RollbackRecord) -> None:
     if turn.observed.route is not None and turn.weight_of(record.from_revision):
-        weights = split(turn.observed, stable=record.to_revision)
+        weights = split(turn.observed, stable=record.to_revision, baseline=True)
         if weights is None:
             turn.wake_in(1.0)
         return
@@ -145,6 +145,10 @@ def _commit(turn: Turn, record: RollbackRecord) -> None:
         else:
             turn.act(LocateRollback(record))
             _awaiting_git(turn, record)
+        return
+    if isinstance(answer, Written) and not answer.commit:
+        # Git has moved on by itself and there is nothing to write: nothing to wait for either.
+        turn.note(rollback=replace(record, state=RollbackState.DONE, note=answer.note))
         return
     if isinstance(answer, Written):
         turn.note(

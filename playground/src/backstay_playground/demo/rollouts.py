@@ -92,7 +92,7 @@ class Observer:
         begun = time.time()
         commit = self.stage.merge_bump(self.target, version)
         self.stage.refresh(self.target)
-        revision = self.revision(version, since=begun, timeout=60)
+        revision = self.revision(version, since=begun, timeout=timeout)
         seen = self.wait_stable(version, timeout=timeout, since=begun)
         shown: list[int] = []
         for state in self.route.states(since=begun):
@@ -111,30 +111,47 @@ class Observer:
         )
         return str(seen.body["status"]["rollout"]["revision"])
 
+    def wait_weight(self, revision: str, *, timeout: float, since: float = 0.0) -> Seen:
+        """Wait until a revision gets traffic."""
+        return self.route.wait(
+            f"revision {revision} gets traffic",
+            lambda body: weights(body).get(f"{MODEL}-{revision}", 0) > 0,
+            timeout=timeout,
+            since=since,
+        )
+
+    def wait_drained(self, revision: str, *, timeout: float, since: float = 0.0) -> Seen:
+        """Wait until a revision that got traffic gets none."""
+        return self.route.wait(
+            f"revision {revision} is drained",
+            lambda body: weights(body).get(f"{MODEL}-{revision}", 0) == 0,
+            timeout=timeout,
+            since=since,
+        )
+
+    def wait_rolled_back(self, bad: str, *, timeout: float, since: float = 0.0) -> Seen:
+        """Wait until a version is out of Git, and Argo CD has synced that."""
+        return self.model.wait(
+            f"version {bad} is rolled back",
+            lambda body: (
+                body.get("status", {}).get("phase") == "RolledBack"
+                and body["status"].get("rollback", {}).get("state") == "Done"
+                and body["status"]["rollback"].get("from") == bad
+            ),
+            timeout=timeout,
+            since=since,
+        )
+
     def roll_back(self, bad: str, traffic: Traffic, *, timeout: float = 180) -> Rollback:
         """Bump to a version that is bad, and wait until Git and cluster are back."""
         begun = time.time()
         bad_commit = self.stage.merge_bump(self.target, bad)
         merged_at = time.time()
         self.stage.refresh(self.target)
-        revision = self.revision(bad, since=begun, timeout=60)
-        service = f"{MODEL}-{revision}"
-        on = self.route.wait(
-            f"version {bad} gets traffic", lambda b: weights(b).get(service, 0) > 0, timeout=timeout, since=begun
-        )
-        off = self.route.wait(
-            f"version {bad} is drained", lambda b: weights(b).get(service, 0) == 0, timeout=timeout, since=on.at
-        )
-        done = self.model.wait(
-            f"version {bad} is rolled back",
-            lambda b: (
-                b.get("status", {}).get("phase") == "RolledBack"
-                and b["status"].get("rollback", {}).get("state") == "Done"
-                and b["status"]["rollback"].get("from") == bad
-            ),
-            timeout=timeout,
-            since=off.at,
-        )
+        revision = self.revision(bad, since=begun, timeout=timeout)
+        on = self.wait_weight(revision, timeout=timeout, since=begun)
+        off = self.wait_drained(revision, timeout=timeout, since=on.at)
+        done = self.wait_rolled_back(bad, timeout=timeout, since=off.at)
         record = done.body["status"]["rollback"]
         answered = [answer.ended for answer in traffic.answers(since=begun - 1) if answer.version == bad]
         if not answered:

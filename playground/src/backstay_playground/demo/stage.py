@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from backstay.adapters.versionfile import read_version_file, restore
+from backstay_playground.demo.clone import Clone, cloned
 from backstay_playground.demo.traffic import Traffic, bodies
 from backstay_playground.demo.watcher import MODEL_DEPLOYMENTS, ROUTES, Watcher
 from backstay_playground.errors import PlaygroundError
@@ -138,10 +140,19 @@ class Stage:
         document["patches"] = [*document.get("patches", []), {"path": "pace.yaml"}]
         file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
-    def _with_version(self, text: bytes, version: str) -> bytes:
+    def bump(self, clone: Clone, target: Target, version: str) -> str:
+        """Bump an environment by pushing to the branch; return the commit."""
+
+        def edit(root: Path) -> None:
+            file = root / target.version_file
+            file.write_bytes(self._with_version(file.read_bytes(), version))
+
+        return clone.push(edit, f"{MODEL}: {target.environment} to version {version}")
+
+    def _with_version(self, text: bytes, version: str, *, digest: str = "") -> bytes:
         known = self.versions[version]
         identity = read_version_file(text, name=MODEL).identity
-        changed = replace(identity, version=version, digest=known.digest, run_id=known.run_id)
+        changed = replace(identity, version=version, digest=digest or known.digest, run_id=known.run_id)
         return restore(text, name=MODEL, identity=changed, reject=None, drop_retry=False)
 
     def add_environment(self, environment: str, version: str) -> Target:
@@ -172,17 +183,25 @@ class Stage:
         for kind, name in (("applications.argoproj.io", target.application), ("namespace", target.namespace)):
             self.playground.kubectl("delete", kind, name, "--namespace=argocd", "--ignore-not-found", "--wait=false")
 
+    def clone(self) -> AbstractContextManager[Clone]:
+        """Clone the GitOps repository for a while."""
+        gitea = self.playground.gitea
+        return cloned(gitea, f"{gitea.url}/models/{REPOSITORY}.git", BRANCH)
+
     def change(self, edit: Callable[[Path], None], message: str) -> str:
         """Change the repository as a person with a clone does, and push; return the commit."""
-        gitea = self.playground.gitea
-        with tempfile.TemporaryDirectory(prefix="backstay-change-") as place:
-            root = Path(place) / REPOSITORY
-            gitea.git("clone", "--quiet", f"{gitea.url}/models/{REPOSITORY}.git", str(root))
-            edit(root)
-            gitea.git("add", "--all", cwd=root)
-            gitea.git("commit", "--quiet", "--message", message, cwd=root)
-            gitea.git("push", "--quiet", "origin", f"HEAD:{BRANCH}", cwd=root)
-            return gitea.git("rev-parse", "HEAD", cwd=root).strip()
+        with self.clone() as clone:
+            return clone.push(edit, message)
+
+    @contextmanager
+    def protected_branch(self) -> Iterator[None]:
+        """Let nobody push to the branch for a while; merged pull requests still get through."""
+        gitea, base = self.playground.gitea, f"/repos/models/{REPOSITORY}/branch_protections"
+        _expect(gitea.call("POST", base, {"rule_name": BRANCH, "enable_push": False}), "protect the branch")
+        try:
+            yield
+        finally:
+            gitea.call("DELETE", f"{base}/{BRANCH}")
 
     def deliver(self, *targets: Target) -> None:
         """Let Argo CD deliver these environments."""
@@ -193,10 +212,13 @@ class Stage:
                 text = text.replace(getattr(PRODUCTION, name), getattr(target, name))
             self.playground.kubectl.apply(text)
 
-    def merge_bump(self, target: Target, version: str) -> str:
-        """Bump an environment by a merged pull request; return the commit on the branch."""
-        text = self.read(target.version_file)
-        changed = self._with_version(text, version)
+    def merge_bump(self, target: Target, version: str, *, digest: str = "") -> str:
+        """Bump an environment by a merged pull request, to another digest than the true one where one is given.
+
+        Returns:
+            The commit on the branch.
+        """
+        changed = self._with_version(self.read(target.version_file), version, digest=digest)
         return self.merge(target.version_file, changed, f"{MODEL}: {target.environment} to version {version}")
 
     def read(self, path: str) -> bytes:

@@ -63,6 +63,10 @@ class Traffic:
         """Return what was written down of the requests that began at a time or later."""
         return [answer for answer in list(self._answers) if answer.began >= since]
 
+    def lost(self, *, since: float = 0.0) -> list[Answer]:
+        """Return the requests that no model server answered."""
+        return [answer for answer in self.answers(since=since) if not answer.version]
+
     def tally(self) -> Tally:
         """Count what was written down."""
         return tally(self.answers())

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 import uvloop
 from kubernetes.aio.config import ConfigException
 
+from backstay_playground.node.actions import Means
 from backstay_playground.node.agent import Agent, Settings
 from backstay_playground.node.api import Api
 
@@ -26,7 +28,8 @@ async def _run(settings: Settings) -> None:
     connector = aiohttp.TCPConnector(force_close=True, limit=0, ssl=False)
     try:
         async with aiohttp.ClientSession(connector=connector, trust_env=False) as http:
-            await Agent(settings, api, http).run(stop)
+            means = Means(http, asyncio.Semaphore(2 * (os.cpu_count() or 1)))
+            await Agent(settings, api, means).run(stop)
     finally:
         await api.close()
 
@@ -53,7 +56,8 @@ def main(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Run pods as local processes on loopback addresses."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    state.mkdir(parents=True, exist_ok=True)
+    # It holds the pods' Secrets and tokens.
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings = Settings(
         kubeconfig=kubeconfig,
         state=state.resolve(),

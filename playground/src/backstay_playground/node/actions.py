@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -42,13 +42,33 @@ class Target:
     env: Mapping[str, str]
 
 
-async def perform(action: Json, target: Target, *, http: aiohttp.ClientSession, seconds: float) -> Outcome:
+@dataclass(frozen=True)
+class Means:
+    """What actions are performed with.
+
+    Args:
+        http: The session for httpGet.
+        turns: How many commands of probes run at once: they cost more than the containers they ask, and after the
+            start of many pods all would time out.
+    """
+
+    http: aiohttp.ClientSession
+    turns: asyncio.Semaphore
+
+
+async def probe(action: Json, target: Target, *, means: Means, seconds: float) -> Outcome:
+    """Run the action of a probe; waiting for its turn does not count."""
+    async with means.turns if "exec" in action else nullcontext():
+        return await perform(action, target, means=means, seconds=seconds)
+
+
+async def perform(action: Json, target: Target, *, means: Means, seconds: float) -> Outcome:
     """Run the one action that a probe or hook holds, for at most `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             match action:
                 case {"httpGet": request}:
-                    return await _http_get(request, target, http)
+                    return await _http_get(request, target, means.http)
                 case {"tcpSocket": socket}:
                     return await _tcp_socket(socket, target)
                 case {"exec": {"command": command}}:

@@ -8,9 +8,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from aiohttp import web
 
+from backstay_playground.node.actions import Means
 from backstay_playground.node.addresses import Addresses
 from backstay_playground.node.api import Absent, Api, Change, Informer, Json, Present
 from backstay_playground.node.environment import Objects
@@ -63,10 +63,10 @@ class Agent:
     Args:
         settings: How it is run.
         api: The API server.
-        http: The session for probes.
+        means: What probes and hooks are performed with.
     """
 
-    def __init__(self, settings: Settings, api: Api, http: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: Settings, api: Api, means: Means) -> None:
         self._settings = settings
         self._pods: dict[str, Pod] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +94,7 @@ class Agent:
             folder=settings.state / "pods",
             addresses=Addresses(settings.pod_network, cursor=settings.state / "next-address"),
             ledger=self._ledger,
-            http=http,
+            means=means,
         )
 
     @property
@@ -105,10 +105,10 @@ class Agent:
         """Be the node until `stop` is set; the pods' processes stay, unless the settings say otherwise."""
         if not self._hosts.exists():
             write_in_place(self._hosts, [])
+        serving = await self._serve()
         tasks = [asyncio.create_task(each.run()) for each in self._informers]
         tasks += [asyncio.create_task(self._registration.run()), asyncio.create_task(self._follow())]
         stopping = asyncio.create_task(stop.wait())
-        serving = await self._serve()
         try:
             ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in ended:

@@ -6,10 +6,8 @@ import os
 from pathlib import Path
 from typing import Protocol, assert_never
 
-import aiohttp
-
 from backstay_playground.node import probes
-from backstay_playground.node.actions import Failed, Outcome, Passed, Target, perform
+from backstay_playground.node.actions import Failed, Means, Outcome, Passed, Target, perform, probe
 from backstay_playground.node.api import Json
 from backstay_playground.node.environment import ConfigError
 from backstay_playground.node.process import Exited, Launch, Ledger, Owner, Process, Vanished, start
@@ -65,11 +63,11 @@ class Container:
         owner: Its name in the ledger.
         policy: Always, OnFailure or Never.
         ledger: Where its process is recorded.
-        http: The session for probes.
+        means: What probes and hooks are performed with.
     """
 
     def __init__(  # noqa: PLR0913 - all are needed, each once
-        self, spec: Json, home: Home, *, owner: Owner, policy: str, ledger: Ledger, http: aiohttp.ClientSession
+        self, spec: Json, home: Home, *, owner: Owner, policy: str, ledger: Ledger, means: Means
     ) -> None:
         self.spec = spec
         self.name: str = spec["name"]
@@ -82,7 +80,7 @@ class Container:
         self._owner = owner
         self._policy = policy
         self._ledger = ledger
-        self._http = http
+        self._means = means
         self._log_start = 0
 
     @property
@@ -216,12 +214,12 @@ class Container:
                 group.create_task(self._follow_liveness(process))
 
     def _check(self, name: str, process: Process) -> tuple[probes.Timing, probes.Check]:
-        probe = self.spec[name]
-        timing = probes.Timing.of(probe)
+        action = self.spec[name]
+        timing = probes.Timing.of(action)
         target = self._home.target(self.spec, process)
 
         async def check() -> Outcome:
-            return await perform(probe, target, http=self._http, seconds=timing.timeout)
+            return await probe(action, target, means=self._means, seconds=timing.timeout)
 
         return timing, check
 
@@ -271,7 +269,7 @@ class Container:
     async def _run_hook(self, hook: Json, process: Process, grace: float) -> None:
         """Run a preStop hook; it is over early when the process ends meanwhile."""
         acting = asyncio.create_task(
-            perform(hook, self._home.target(self.spec, process), http=self._http, seconds=grace)
+            perform(hook, self._home.target(self.spec, process), means=self._means, seconds=grace)
         )
         ending = asyncio.create_task(process.ended())
         try:

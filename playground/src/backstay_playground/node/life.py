@@ -81,6 +81,9 @@ class Life:
         keeping = asyncio.create_task(self._keep_volumes())
         try:
             for init in pod.inits:
+                if init.spec.get("restartPolicy") == "Always":
+                    init.hold_up("the process node runs no sidecars (init containers with restartPolicy Always)")
+                    return
                 await init.run()
                 if not status.initialized([init]):
                     return

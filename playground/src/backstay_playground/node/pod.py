@@ -7,10 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from backstay_playground.node import status
-from backstay_playground.node.actions import Target
+from backstay_playground.node.actions import Means, Target
 from backstay_playground.node.addresses import Addresses
 from backstay_playground.node.api import UNREACHABLE, Api, ApiError, Json
 from backstay_playground.node.container import Container
@@ -26,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
 _DEFAULT_GRACE = 30
-_NOT_FOUND = 404
-_CONFLICT = 409
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Facilities:
         folder: Where each pod has a folder.
         addresses: The pods' addresses.
         ledger: The record of running processes.
-        http: The session for probes.
+        means: What probes and hooks are performed with.
     """
 
     api: Api
@@ -48,11 +44,11 @@ class Facilities:
     folder: Path
     addresses: Addresses
     ledger: Ledger
-    http: aiohttp.ClientSession
+    means: Means
 
 
 class Pod:
-    """A pod that is bound to this node; `run` is its life.
+    """A pod that is bound to this node; `life.Life` lets it live.
 
     Args:
         pod: The object as it was first seen.
@@ -82,7 +78,7 @@ class Pod:
 
     def _container(self, spec: Json, policy: str) -> Container:
         owner = Owner(self.uid, self.namespace, self.name, spec["name"])
-        return Container(spec, self, owner=owner, policy=policy, ledger=self.node.ledger, http=self.node.http)
+        return Container(spec, self, owner=owner, policy=policy, ledger=self.node.ledger, means=self.node.means)
 
     def resume(self, found: Mapping[str, Identity]) -> None:
         """Take over processes of an earlier node (container name -> process) and what it reported."""
@@ -151,11 +147,7 @@ class Pod:
         """Return what probes and hooks of a running container address."""
         mounts = self._mounts(container)
         ports = {port["name"]: port["containerPort"] for port in container.get("ports") or [] if "name" in port}
-        with suppress(OSError):
-            words = Path(f"/proc/{process.identity.pid}/environ").read_bytes().decode(errors="replace").split("\0")
-            env = dict(word.split("=", 1) for word in words if "=" in word)
-            return Target(self.address, ports, lambda command: wrap(command, mounts=mounts), env)
-        return Target(self.address, ports, lambda command: wrap(command, mounts=mounts), {})
+        return Target(self.address, ports, lambda command: wrap(command, mounts=mounts), process.environment())
 
     def log(self, container: Json) -> Path:
         """Return the file with a container's output."""

@@ -57,6 +57,14 @@ class Process:
         self._ended.set_result(self._reap())
         os.close(self._pidfd)
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment that the process was started with; empty when it is gone."""
+        try:
+            words = Path(f"/proc/{self.identity.pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            return {}
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
     async def ended(self) -> Exit:
         """Wait until the process ends; being cancelled does not hurt it."""
         return await asyncio.shield(self._ended)

@@ -5,6 +5,7 @@ on. Connections that exist stay until one end closes them.
 """
 
 import asyncio
+import errno
 import itertools
 import logging
 import socket
@@ -26,6 +27,7 @@ TARGET_ANNOTATION = "playground.backstay.dev/target"
 
 _CONNECT_SECONDS = 2.0
 _BIND_RETRY_SECONDS = 1.0
+_PRIVILEGED = "; an ordinary user needs Services with ports from 1024 on, such as 8080"
 # SO_LINGER with no time: closing sends a reset, so the client knows at once.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -234,7 +236,8 @@ class ServiceProxy:
         except OSError as error:
             if address not in self._complained:
                 service = "/".join(self._routes[address].service)
-                logger.warning("Service %s: cannot listen on %s:%d: %s", service, *address, error.strerror)
+                hint = _PRIVILEGED if error.errno == errno.EACCES else ""
+                logger.warning("Service %s: cannot listen on %s:%d: %s%s", service, *address, error.strerror, hint)
                 self._complained.add(address)
             return False
         return True

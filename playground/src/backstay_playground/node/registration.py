@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from backstay_playground.node.api import STRATEGIC_MERGE, UNREACHABLE, Api, ApiError, Json
 from backstay_playground.node.states import now
+from backstay_playground.node.status import with_times
 from backstay_playground.processes import identify
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,8 @@ _RETRY_SECONDS = 1.0
 _LEASE_SECONDS = 40
 _MAX_PODS = "500"
 _NOT_FOUND = 404
-_CONFLICT = 409
+# Without the others, the controller manager calls them unknown once the node was away.
+_CONDITIONS = {"Ready": "True", "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False"}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
@@ -81,16 +83,7 @@ class Registration:
             "capacity": amounts,
             "allocatable": amounts,
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": self._name}],
-            "conditions": [
-                {
-                    "type": "Ready",
-                    "status": "True",
-                    "reason": "ProcessNodeReady",
-                    "message": "the process node runs",
-                    "lastHeartbeatTime": now(),
-                    "lastTransitionTime": await self._ready_since(),
-                }
-            ],
+            "conditions": await self._conditions(),
             "nodeInfo": {
                 "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
                 "bootID": identify(os.getpid()).boot,
@@ -107,12 +100,13 @@ class Registration:
         path = f"/api/v1/nodes/{self._name}/status"
         return await self._api.patch(path, {"status": status}, content_type=STRATEGIC_MERGE)
 
-    async def _ready_since(self) -> str:
+    async def _conditions(self) -> list[Json]:
         node = await self._api.request("GET", f"/api/v1/nodes/{self._name}")
-        for condition in node["status"].get("conditions") or []:
-            if condition["type"] == "Ready" and condition["status"] == "True":
-                return str(condition["lastTransitionTime"])
-        return now()
+        wanted = [
+            {"type": kind, "status": status, "reason": "ProcessNode", "message": "", "lastHeartbeatTime": now()}
+            for kind, status in _CONDITIONS.items()
+        ]
+        return with_times(wanted, node["status"].get("conditions") or [], now=now())
 
     async def _renew(self, uid: str) -> None:
         owner = {"apiVersion": "v1", "kind": "Node", "name": self._name, "uid": uid}

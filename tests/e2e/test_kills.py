@@ -1,0 +1,211 @@
+"""The controller is killed before and after every write, and at any moment: what comes of a rollout stays the same."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+
+from backstay.controller.faults import WRITES
+from backstay_playground.demo.controller import kill_controller, wait_for_controller
+from backstay_playground.demo.registry import stable_version
+from backstay_playground.demo.rollouts import Observer
+from backstay_playground.demo.stage import MODEL, Stage
+from backstay_playground.demo.traffic import tally
+from backstay_playground.demo.watcher import weights
+from backstay_playground.errors import PlaygroundError
+from backstay_playground.install import DEPLOYMENT, NAMESPACE
+from backstay_playground.playground import Playground
+
+pytestmark = pytest.mark.e2e
+
+STEPS = [20, 50, 100]
+# What a promotion never does, and what a rollback never does, with the reason.
+NOT_IN_A_PROMOTION = {
+    "old-plan": "no earlier rollout has left a plan of the new version",
+    "refresh": "Argo CD is asked to look at Git only for a commit of ours",
+    "push": "a promotion writes nothing to Git",
+}
+NOT_IN_A_ROLLBACK = {
+    "old-plan": "no earlier rollout has left a plan of the new version",
+    "stable-service": "the stable version stays the same",
+    "alias": "the registry's alias stays on the stable version",
+}
+# From this back-off on (seconds) the pod is replaced, so that the test does not wait for the node.
+LONGEST_BACK_OFF = 2.0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """The folder in which a file named like a point makes the controller die there."""
+
+    folder: Path
+
+    def arm(self) -> None:
+        for write in WRITES:
+            for side in ("before", "after"):
+                (self.folder / f"{side}:{write}").touch()
+
+    def left(self) -> set[str]:
+        return {file.name for file in self.folder.iterdir()}
+
+    def disarm(self) -> None:
+        for file in self.folder.iterdir():
+            file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def environment(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
+    """Let the controller look for faults, for all tests here."""
+    faults = Faults(tmp_path_factory.mktemp("faults"))
+    _set_environment(stage.playground, f"BACKSTAY_FAULTS={faults.folder}")
+    yield faults
+    _set_environment(stage.playground, "BACKSTAY_FAULTS-")
+
+
+@pytest.fixture
+def faults(environment: Faults) -> Iterator[Faults]:
+    yield environment
+    environment.disarm()
+
+
+def _set_environment(playground: Playground, assignment: str) -> None:
+    playground.kubectl("set", "env", f"--namespace={NAMESPACE}", f"deployment/{DEPLOYMENT}", assignment)
+    wait_for_controller(playground)
+
+
+@contextmanager
+def impatient(playground: Playground) -> Iterator[None]:
+    """Replace the controller's pod whenever its back-off has grown; so it both restarts in place and starts afresh."""
+    api = client.CoreV1Api(config.new_client_from_config(str(playground.kubeconfig)))
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.25):
+            for pod in api.list_namespaced_pod(NAMESPACE).items:
+                if any(_back_off(container) >= LONGEST_BACK_OFF for container in pod.status.container_statuses or ()):
+                    api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _back_off(container: Any) -> float:
+    """Read the seconds out of ``back-off 4s restarting failed container=...``."""
+    waiting = container.state.waiting
+    if waiting is None or waiting.reason != "CrashLoopBackOff":
+        return 0.0
+    return float(waiting.message.split()[1].removesuffix("s"))
+
+
+def points(writes: dict[str, str]) -> set[str]:
+    return {f"{side}:{write}" for write in writes for side in ("before", "after")}
+
+
+def canary_weights(observer: Observer, revision: str) -> list[int]:
+    """List the weights that a revision had, from its first request on, without repetitions."""
+    seen: list[int] = []
+    for state in observer.route.states():
+        weight = weights(state.body).get(f"{MODEL}-{revision}", 0)
+        if (seen or weight) and (not seen or seen[-1] != weight):
+            seen.append(weight)
+    return seen
+
+
+def stable_revision(delivery: Any) -> str:
+    return str(delivery.model()["status"]["stable"]["revision"])
+
+
+def test_a_promotion_survives_a_kill_at_every_write(deliver: Any, faults: Faults) -> None:
+    delivery = deliver("1")
+    former = stable_revision(delivery)
+    traffic = delivery.traffic()
+    with impatient(delivery.stage.playground):
+        faults.arm()
+        delivery.observer.promote("2", timeout=400)
+        delivery.wait_until("version 1 is gone", lambda: not delivery.pods(former), timeout=200)
+        delivery.wait_until(
+            "only the points that no promotion reaches are left",
+            lambda: faults.left() <= points(NOT_IN_A_PROMOTION),
+            timeout=60,
+        )
+    assert faults.left() == points(NOT_IN_A_PROMOTION)
+    traffic.stop()
+    assert canary_weights(delivery.observer, stable_revision(delivery)) == STEPS
+    assert stable_version(delivery.stage.playground, delivery.target) == "2"
+    assert traffic.lost() == []
+    assert {answer.version for answer in traffic.answers() if answer.status >= 400} == set()
+
+
+def test_a_rollback_survives_a_kill_at_every_write(deliver: Any, faults: Faults) -> None:
+    delivery = deliver("1")
+    traffic = delivery.traffic()
+    with impatient(delivery.stage.playground):
+        faults.arm()
+        rollback = delivery.observer.roll_back("3", traffic, timeout=400)
+        delivery.wait_until(
+            "only the points that no rollback reaches are left",
+            lambda: faults.left() <= points(NOT_IN_A_ROLLBACK),
+            timeout=200,
+        )
+    assert faults.left() == points(NOT_IN_A_ROLLBACK)
+    wait_for_controller(delivery.stage.playground)
+    delivery.wait_until_synced()
+    traffic.stop()
+    with delivery.stage.clone() as clone:
+        commits = clone.rollbacks(f"{delivery.target.namespace}/{MODEL}")
+        assert commits == [rollback.commit]
+        assert len(clone.trailers(rollback.commit)["Backstay-Rollback-Id"]) == 1
+    assert [a for a in traffic.answers(since=rollback.drained_at + 1) if a.version == "3"] == []
+    assert traffic.lost() == []
+    assert tally(traffic.answers()).answers["1"]["error"] == 0
+    assert stable_version(delivery.stage.playground, delivery.target) == "1"
+
+
+def test_a_rollout_survives_kills_at_random_moments(deliver: Any) -> None:
+    delivery = deliver("1")
+    playground = delivery.stage.playground
+    traffic = delivery.traffic()
+    stop, kills = threading.Event(), 0
+    chance = random.Random(20260921)  # noqa: S311 - moments, no secrets
+
+    def kill_now_and_then() -> None:
+        nonlocal kills
+        while not stop.wait(chance.uniform(1.0, 6.0)):
+            try:
+                kill_controller(playground)
+                kills += 1
+            except PlaygroundError:
+                # It has not come back from the last one yet.
+                continue
+
+    killer = threading.Thread(target=kill_now_and_then, daemon=True)
+    with impatient(playground):
+        killer.start()
+        try:
+            delivery.observer.promote("2", timeout=400)
+            rollback = delivery.observer.roll_back("3", traffic, timeout=400)
+        finally:
+            stop.set()
+            killer.join()
+        wait_for_controller(playground)
+    delivery.wait_until_synced()
+    traffic.stop()
+    assert kills >= 5
+    assert canary_weights(delivery.observer, stable_revision(delivery)) == STEPS
+    with delivery.stage.clone() as clone:
+        assert clone.rollbacks(f"{delivery.target.namespace}/{MODEL}") == [rollback.commit]
+    assert [a for a in traffic.answers(since=rollback.drained_at + 1) if a.version == "3"] == []
+    assert traffic.lost() == []
+    assert {answer.version for answer in traffic.answers() if answer.status >= 400} == {"3"}
+    assert stable_version(delivery.stage.playground, delivery.target) == "2"
