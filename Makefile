@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help setup up down status demo test test-unit test-component test-e2e lint bench-rollback lock clean
+.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 up: setup ## Bring up the playground: API server, Argo CD, Prometheus, gateway, Gitea, MLflow
 	@$(BIN)/python -m backstay_playground up
 
+install: setup ## Install the controller into the playground, or into the context that BACKSTAY_CONTEXT names
+	@$(BIN)/python -m backstay_playground install
+
 down: setup ## Stop the playground and remove its state
 	@$(BIN)/python -m backstay_playground down
 
@@ -34,7 +37,8 @@ demo: setup ## The main job as a story: a good version goes live, a bad one goes
 	@$(BIN)/python -m backstay_playground demo $(if $(KEEP),--keep)
 
 test: lint ## Everything: linters, unit, component and end-to-end tests
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m backstay_playground build
+	@$(BIN)/python -m pytest tests/unit tests/component tests/e2e
 
 test-unit: setup ## The fast tests, without any server
 	@$(BIN)/python -m pytest tests/unit

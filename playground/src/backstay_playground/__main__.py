@@ -10,10 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from backstay_playground.build import binaries
+from backstay_playground.cluster import choose_cluster
 from backstay_playground.demo.command import bench_rollback, play_demo
 from backstay_playground.errors import PlaygroundError
+from backstay_playground.install import apply_folder
+from backstay_playground.layout import repository_root
 from backstay_playground.playground import Line, Playground
 from backstay_playground.ports import PREFERRED, parse_choices
+from backstay_playground.tools import TOOLS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,6 +152,28 @@ def env(state: State = "") -> None:
     }
     for name, value in exports.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def build() -> None:
+    """Build whatever programs are missing into the user's cache, and show the progress."""
+    binaries(sorted(TOOLS), _console)
+
+
+@app.command()
+def install(
+    state: State = "",
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before an outside cluster is changed.")] = False,
+) -> None:
+    """Install the controller into the playground, or into the outside cluster whose context $BACKSTAY_CONTEXT names."""
+    playground = Playground(state, console=_console)
+    kubectl = choose_cluster(lambda: playground.kubectl, yes=yes)
+    if kubectl.context:
+        apply_folder(kubectl, repository_root())
+    else:
+        playground.install_controller()
+    _console.print("The controller is installed.")
 
 
 app.command("demo")(play_demo)
