@@ -249,6 +249,21 @@ def test_no_traffic_before_prometheus_sees_the_canary() -> None:
     assert "waiting for Prometheus" in world.status.message
 
 
+def test_a_controller_killed_between_the_routes_update_and_the_status_keeps_the_steps_weight() -> None:
+    world = bumped_to_2()
+    world.turn(3)
+    world.see(route=Route({Backend(revision("1")): 90, Backend(revision("2")): 10}, accepted=True), evidence=None)
+    world.turn()
+    assert world.weight("2") == 10
+    world = canary_at_10()
+    world.judged(Verdict.PASS)
+    world.now += 31
+    world.turn()
+    world.see(route=Route({Backend(revision("1")): 50, Backend(revision("2")): 50}, accepted=True), evidence=None)
+    world.turn()
+    assert world.weight("2") == 50
+
+
 def test_the_canary_gets_its_step_and_the_baseline_as_much() -> None:
     world = canary_at_10()
     assert world.weights == {

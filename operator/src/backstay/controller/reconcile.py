@@ -250,12 +250,14 @@ class Reconciler:
         if baseline is not None and baseline in seen.workloads:
             wanted.append(baseline)
         weights = [step.weight for step in plan.rollout.steps if isinstance(step, WeightStep)]
+        # Where the step's begin is not remembered, its weight may be on the route from before this start.
+        began = rollout.step_since or self._started_at
         return Trial(
             rollout=rollout.id,
             stable=stable.revision if stable else "",
             canary=rollout.revision,
             step=rollout.step,
-            changed_at=max(rollout.step_since, self._shifted.get(key, 0.0)),
+            changed_at=max(began, self._shifted.get(key, 0.0)),
             warm_until=rollout.ramp_since + plan.rollout.warmup,
             baseline=fresh,
             comparable=stable is not None and not rollout.first and weights[0] < FULL,

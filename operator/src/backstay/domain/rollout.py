@@ -121,8 +121,9 @@ class _Walk:
             self._serve(weight)
             self._hold(step, weight)
         else:
-            self._serve(self._reached())
-            self._ramp(weight)
+            carried = self._carried(weight)
+            self._serve(carried)
+            self._ramp(weight, carried)
 
     def _bake(self) -> WeightStep:
         """The first version has nothing to be compared with: it takes all traffic for the last step's time."""
@@ -132,6 +133,13 @@ class _Walk:
     def _reached(self) -> int:
         """Return the weight of the last weight step before this one."""
         return max((s.weight for s in self.steps[: self.index] if isinstance(s, WeightStep)), default=0)
+
+    def _carried(self, weight: int) -> int:
+        """Return what the canary may have before its step begins: as before, or what the route carries for the step.
+
+        The latter is so when the controller ended after the route's update and before it could remember the step.
+        """
+        return weight if self.turn.weight_of(self.rollout.revision) == weight else self._reached()
 
     def _fresh(self, weight: int) -> bool:
         return self.plan.rollout.baseline and not self.rollout.first and weight < FULL
@@ -158,7 +166,7 @@ class _Walk:
             baseline=self._fresh(weight),
         )
 
-    def _ramp(self, weight: int) -> None:
+    def _ramp(self, weight: int, carried: int) -> None:
         """Wait until enough pods are ready, and seen by Prometheus, to take the step's weight."""
         turn, version = self.turn, self.rollout.version
         needed = pods(turn.desired.replicas, weight)
@@ -176,7 +184,7 @@ class _Walk:
                 turn.say(phase, message)
             return
         if self._paused():
-            turn.say(Phase.PAUSED, f"Version {version} is paused at {self._reached()} % of the traffic")
+            turn.say(Phase.PAUSED, f"Version {version} is paused at {carried} % of the traffic")
             return
         if not self._measured():
             turn.say(phase, f"Version {version} is ready; waiting for Prometheus to see its pods")
