@@ -690,6 +690,29 @@ def test_nothing_is_decided_twice_when_nothing_changed() -> None:
     assert world.status == before
 
 
+def test_a_first_version_that_fails_keeps_serving_and_can_be_lifted_by_its_id() -> None:
+    world = World(declared("1"))
+    world.turn(3)
+    world.judged(Verdict.FAIL, sentence="error-limit 40.0 % of 100 requests, limit 5 %")
+    world.turn(2)
+    assert (world.status.phase, world.status.stalled, world.weight("1")) == (Phase.DEGRADED, "NoStableVersion", 100)
+    identity = world.status.rejected[0].rollback_id
+    assert len(identity) == 16
+    assert int(identity, 16)
+    world.see(evidence=None)
+    world.desired = declared("1", generation=2, model={"retryOf": identity})
+    world.turn(2)
+    assert world.status.rollout is not None
+
+
+def test_a_route_that_is_not_the_declared_one_is_written_again() -> None:
+    world = serving_1()
+    assert world.seen.route is not None
+    world.see(route=replace(world.seen.route, as_declared=False))
+    world.turn()
+    assert len(world.did(ShiftTraffic)) == 1
+
+
 def test_editing_steps_in_mid_rollout_changes_nothing_of_it() -> None:
     world = canary_at_10()
     world.desired = declared("2", generation=3, steps=[{"weight": 90}, {"weight": 100}])

@@ -71,6 +71,7 @@ class Kind:
 MODEL_DEPLOYMENT = Kind("backstay.dev/v1alpha1", "ModelDeployment", "modeldeployments")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+POD = Kind("v1", "Pod", "pods")
 SERVICE = Kind("v1", "Service", "services")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
@@ -112,12 +113,12 @@ class Cluster:
         """Read one object."""
         return await self._request("GET", kind, kind.path(namespace, name))
 
-    async def list(self, kind: Kind, *, labels: str = "") -> list[Object]:
-        """Read all objects of a kind in all namespaces, in pages; each carries its kind."""
+    async def list(self, kind: Kind, *, labels: str = "", namespace: str | None = None) -> list[Object]:
+        """Read all objects of a kind in one namespace or in all of them, in pages; each carries its kind."""
         items: list[Object] = []
         query = {"limit": "500", "labelSelector": labels}
         while True:
-            page = await self._request("GET", kind, kind.path(None), query=query)
+            page = await self._request("GET", kind, kind.path(namespace), query=query)
             items.extend({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"])
             token = page["metadata"].get("continue")
             if not token:

@@ -1,9 +1,10 @@
 """From snapshots to what ``decide`` reads."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT, Object
-from backstay.adapters.manifests import backend_of
+from backstay.adapters.manifests import backend_of, covers
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller.store import Children, Snapshot
 from backstay.domain.observed import Backend, Observed, Route, Workload
@@ -38,6 +39,14 @@ def _workload(body: Object) -> Workload:
     )
 
 
+def unschedulable(pod: Object) -> str:
+    """Say why a pod cannot be placed, in the scheduler's words; empty where it can."""
+    for condition in pod.get("status", {}).get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition.get("message") or condition.get("reason", "it cannot be scheduled"))
+    return ""
+
+
 def plans(children: Children) -> dict[str, Plan]:
     """Read the plans that are kept."""
     kept = {}
@@ -47,10 +56,14 @@ def plans(children: Children) -> dict[str, Plan]:
     return kept
 
 
-def route(children: Children, provider: TrafficProvider, name: str) -> Route | None:
-    """Read the route."""
-    live = children.get(provider.kind, name)
-    return provider.read(live) if live is not None and "deletionTimestamp" not in live["metadata"] else None
+def route(children: Children, provider: TrafficProvider, desired: ModelDeployment) -> Route | None:
+    """Read the route, and whether it is still the one that the spec asks for."""
+    live = children.get(provider.kind, desired.key.name)
+    if live is None or "deletionTimestamp" in live["metadata"]:
+        return None
+    found = provider.read(live)
+    spec = provider.build(desired, found.weights, ())["spec"]
+    return replace(found, as_declared=covers(spec, live["spec"]))
 
 
 def older_rival(desired: ModelDeployment, snapshots: Iterable[Snapshot]) -> str:

@@ -122,8 +122,7 @@ class Controller:
                 self.store.replace_children(kind, await self.cluster.list(kind, labels=SELECTOR))
             except MissingKindError as missing:
                 _LOG.warning("%s; models wait until it is installed", missing)
-        for body in await self.cluster.list(MODEL_DEPLOYMENT):
-            self.store.put(body)
+        self.store.replace_models(await self.cluster.list(MODEL_DEPLOYMENT))
 
     async def _resync(self) -> None:
         """Compare with full listings now and then: a watch that lost an event must not matter for long."""

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from backstay.adapters import manifests
 from backstay.adapters.kubernetes import (
     MODEL_DEPLOYMENT,
+    POD,
     ApiError,
     Cluster,
     ConflictError,
     NotFoundError,
     RefusedError,
+    UnavailableError,
 )
 from backstay.adapters.registry import RegistryUnavailableError
 from backstay.adapters.traffic import TrafficProvider
@@ -101,12 +104,14 @@ class Reconciler:
         if children.get(self._provider.kind, key.name) is None:
             self._refuse_overlap(desired)
         seen = self._observe(key, snapshot, desired, children)
+        if _is_late(snapshot.status, seen, now):
+            seen = await self._with_unschedulable(desired, seen)
         decision = decide(desired, snapshot.status, seen, now)
         await self._act(desired, decision)
         if decision.status.rollback is not None and snapshot.status.rollback != decision.status.rollback:
             self._measure_drain(key, snapshot.status, decision.status)
         status = self._with_gateway_problem(key, children, decision.status)
-        await self._remember(key, snapshot, desired, status, now)
+        await self._remember(key, snapshot, status, now)
         self._follow(desired, status, seen)
         if decision.requeue_after is not None:
             self._queue.add_after(key, decision.requeue_after)
@@ -120,7 +125,7 @@ class Reconciler:
 
     def _observe(self, key: Key, snapshot: Snapshot, desired: ModelDeployment, children: Children) -> Observed:
         found = observe.workloads(children)
-        route = observe.route(children, self._provider, key.name)
+        route = observe.route(children, self._provider, desired)
         record = snapshot.status.rollback
         idle = [backend for backend in found if not (route and route.weights.get(backend))]
         for slot in [slot for slot in self._drained if slot[0] == key and slot[1] not in idle]:
@@ -141,6 +146,16 @@ class Reconciler:
             write_back=self._gitops.write_back(key, record),
             sync=self._gitops.sync(key, record),
         )
+
+    async def _with_unschedulable(self, desired: ModelDeployment, seen: Observed) -> Observed:
+        """Look at the pods of a rollout that is late: only they tell that the cluster has no room for them."""
+        selector = f"{manifests.SELECTOR},{manifests.NAME}={desired.key.name}"
+        found = dict(seen.workloads)
+        for pod in await self._cluster.list(POD, labels=selector, namespace=desired.key.namespace):
+            backend, reason = manifests.backend_of(pod["metadata"]), observe.unschedulable(pod)
+            if reason and backend in found:
+                found[backend] = replace(found[backend], unschedulable=reason)
+        return replace(seen, workloads=found)
 
     async def _act(self, desired: ModelDeployment, decision: Decision) -> None:
         for action in decision.actions:
@@ -163,12 +178,10 @@ class Reconciler:
             return status
         return replace(status, message=f"{status.message}. {problem}", stalled="RouteNotAccepted")
 
-    async def _remember(
-        self, key: Key, snapshot: Snapshot, desired: ModelDeployment, status: Status, now: float
-    ) -> None:
+    async def _remember(self, key: Key, snapshot: Snapshot, status: Status, now: float) -> None:
         """Write status when it changed: at once when it matters, now and then when it is only progress."""
-        unchanged = _essence(status) == _essence(snapshot.status) and snapshot.observed_generation == desired.generation
-        if unchanged:
+        current = snapshot.observed_generation == snapshot.generation
+        if current and _essence(status) == _essence(snapshot.status):
             if status.to_dict() == snapshot.status.to_dict():
                 return
             left = self._settings.progress - (now - self._written.get(key, 0.0))
@@ -176,8 +189,8 @@ class Reconciler:
                 self._queue.add_after(key, left)
                 return
         document = status.to_dict()
-        document["observedGeneration"] = desired.generation
-        document["conditions"] = conditions(status, snapshot.conditions, generation=desired.generation, now=now)
+        document["observedGeneration"] = snapshot.generation
+        document["conditions"] = conditions(status, snapshot.conditions, generation=snapshot.generation, now=now)
         faults.point("before:status")
         written = await self._cluster.replace_status(
             MODEL_DEPLOYMENT,
@@ -199,7 +212,7 @@ class Reconciler:
     async def _show_problem(self, key: Key, problem: Exception) -> None:
         """Put a sentence about what is in the way into status, keeping everything else."""
         snapshot = self._store.snapshots.get(key)
-        if snapshot is None or snapshot.desired is None or problem.__class__.__name__ == "UnavailableError":
+        if snapshot is None or isinstance(problem, UnavailableError):
             return
         reason = "Refused" if isinstance(problem, RefusedError) else "Blocked"
         message = str(problem)
@@ -208,7 +221,7 @@ class Reconciler:
         phase = snapshot.status.phase if snapshot.observed_generation else Phase.PENDING
         status = replace(snapshot.status, phase=phase, message=message, stalled=reason)
         try:
-            await self._remember(key, snapshot, snapshot.desired, status, self._clock())
+            await self._remember(key, snapshot, status, self._clock())
         except ApiError as again:
             _LOG.info("%s: its status could not be written: %s", key, again)
 
@@ -271,6 +284,14 @@ class Reconciler:
         self._shifted.pop(key, None)
         self._written.pop(key, None)
         self._drained = {slot: since for slot, since in self._drained.items() if slot[0] != key}
+
+
+def _is_late(status: Status, seen: Observed, now: float) -> bool:
+    """Tell whether a rollout has waited for its pods for as long as it may."""
+    rollout = status.rollout
+    if rollout is None or rollout.step_since or rollout.revision not in seen.plans:
+        return False
+    return now - rollout.ramp_since >= seen.plans[rollout.revision].rollout.progress_deadline
 
 
 def _essence(status: Status) -> Any:

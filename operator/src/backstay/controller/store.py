@@ -68,6 +68,15 @@ class Store:
         self.snapshots[key] = _snapshot(body, version)
         self._changed(key)
 
+    def replace_models(self, bodies: list[Object]) -> None:
+        """Bring the ModelDeployments in line with a full listing: what is not in it is gone."""
+        listed = {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
+        for key, known in list(self.snapshots.items()):
+            if (key.namespace, key.name) not in listed:
+                self.drop(key.namespace, key.name, known.uid)
+        for body in bodies:
+            self.put(body)
+
     def drop(self, namespace: str, name: str, uid: str) -> None:
         """Forget a deleted ModelDeployment; its children are collected by the API server."""
         key = Key(namespace, name)

@@ -269,7 +269,7 @@ def _settle_traffic(turn: Turn) -> None:
             wanted.setdefault(backend, 0)
     turn.note(weight=_canary_weight(turn, wanted))
     marks = tuple(turn.marks)
-    if wanted and (route is None or present != wanted or route.marks != marks):
+    if wanted and (route is None or present != wanted or route.marks != marks or not route.as_declared):
         turn.actions.insert(0, ShiftTraffic(wanted, marks))
     retired: list[Action] = [Retire(b) for b in idle if b not in present and b not in wanted]
     turn.act(*retired)

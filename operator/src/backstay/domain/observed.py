@@ -56,11 +56,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The route as it stands; ``accepted`` is the gateway's word on this very generation of it."""
+    """The route as it stands.
+
+    ``accepted`` is the gateway's word on this very generation of it; ``as_declared`` is False where gateway, hostnames
+    or path are not those of the spec.
+    """
 
     weights: Weights
     marks: tuple[Mark, ...] = ()
     accepted: bool = False
+    as_declared: bool = True
 
 
 # What is remembered outside the cluster of a ModelDeployment without status.

@@ -40,7 +40,8 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
     turn.record(Ended(rollout.version, "Failed", rollout.started_at, turn.now, reason))
     stable = turn.status.stable
     if stable is None:
-        _reject(turn, Rejection(rollout.version, rollout.digest, rollout.id, rollout.revision))
+        identity = turn.rollback_id(rollout.version, rollout.digest, rollout.id)
+        _reject(turn, Rejection(rollout.version, rollout.digest, identity, rollout.revision))
         turn.announce(
             "RolloutFailed", f"Version {rollout.version} failed and there is no earlier one: {reason}", warning=True
         )
@@ -61,7 +62,7 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
         bad_commit=rollout.commit,
     )
     if revision_only:
-        record = replace(record, id=rollout.id)
+        record = replace(record, id=turn.rollback_id(rollout.version, rollout.digest, rollout.id))
     elif rollout.commit:
         record = replace(record, id=turn.rollback_id(rollout.version, rollout.digest, rollout.commit))
     turn.note(rollback=record)
@@ -148,7 +149,7 @@ def _commit(turn: Turn, record: RollbackRecord) -> None:
         return
     if isinstance(answer, Written) and not answer.commit:
         # Git has moved on by itself and there is nothing to write: nothing to wait for either.
-        turn.note(rollback=replace(record, state=RollbackState.DONE, note=answer.note))
+        _finish(turn, replace(record, note=answer.note))
         return
     if isinstance(answer, Written):
         turn.note(
@@ -186,11 +187,7 @@ def _awaiting_git(turn: Turn, record: RollbackRecord) -> None:
 def _await_sync(turn: Turn, record: RollbackRecord) -> None:
     match turn.observed.sync:
         case Synced(at):
-            done = replace(record, state=RollbackState.DONE, synced_at=at)
-            turn.note(rollback=done)
-            if record.inconclusive:
-                turn.note(rejected=tuple(r for r in turn.status.rejected if r.revision != record.from_revision))
-                turn.marks = [mark for mark in turn.marks if mark.revision != record.from_revision]
+            _finish(turn, replace(record, synced_at=at))
             turn.announce(
                 "RolledBack",
                 f"Version {record.from_version} -> {record.to_version}: commit {record.commit[:10]} is synced",
@@ -200,6 +197,14 @@ def _await_sync(turn: Turn, record: RollbackRecord) -> None:
                 turn.note(rollback=replace(record, note=cause))
             turn.act(RefreshApplication(record.commit))
             turn.wake_in(_POLL)
+
+
+def _finish(turn: Turn, record: RollbackRecord) -> None:
+    """Close the record; what was rejected for want of evidence only may be tried again."""
+    turn.note(rollback=replace(record, state=RollbackState.DONE))
+    if record.inconclusive:
+        turn.note(rejected=tuple(r for r in turn.status.rejected if r.revision != record.from_revision))
+        turn.marks = [mark for mark in turn.marks if mark.revision != record.from_revision]
 
 
 def _mark(turn: Turn, record: RollbackRecord) -> None:

@@ -20,8 +20,10 @@ from backstay.domain.split import FULL, pods, split
 from backstay.domain.status import Ended, Phase, RolloutState, Served, Verdict
 from backstay.domain.turn import Turn
 
-# How long a ready canary waits for Prometheus to see its pods before it gets traffic all the same, in intervals.
+# How long a ready canary waits for Prometheus to see its pods before it gets traffic all the same: intervals, and
+# seconds on top.
 _MEASURE_INTERVALS = 6
+_MEASURE_AT_LEAST = 30.0
 
 
 class _Gate(Enum):
@@ -115,7 +117,7 @@ class _Walk:
         self._provide(weight)
         if self.rollout.step_since and not self.turn.observed.ready(self.canary):
             # Its pods died: the step begins anew when they are back, or fails like pods that never came.
-            self.rollout = replace(self.rollout, step_since=0.0, ramp_since=self.turn.now)
+            self.rollout = replace(self.rollout, step_since=0.0, ready_since=0.0, ramp_since=self.turn.now)
             self.turn.note(rollout=self.rollout)
         if self.rollout.step_since:
             self._serve(weight)
@@ -183,6 +185,9 @@ class _Walk:
             else:
                 turn.say(phase, message)
             return
+        if not self.rollout.ready_since:
+            self.rollout = replace(self.rollout, ready_since=turn.now)
+            turn.note(rollout=self.rollout)
         if self._paused():
             turn.say(Phase.PAUSED, f"Version {version} is paused at {carried} % of the traffic")
             return
@@ -206,7 +211,8 @@ class _Walk:
     def _measured(self) -> bool:
         if self.rollout.first or (self.evidence is not None and self.evidence.measured):
             return True
-        return self.turn.now - self.rollout.ramp_since > _MEASURE_INTERVALS * self.plan.analysis.interval + 30.0
+        waited = self.turn.now - self.rollout.ready_since
+        return waited > _MEASURE_INTERVALS * self.plan.analysis.interval + _MEASURE_AT_LEAST
 
     def _never_ready(self, message: str, short: list[Backend]) -> None:
         """Blame the version only where the cluster could place its pods and the same pods of stable do start."""
@@ -300,7 +306,9 @@ class _Walk:
         step = self.steps[self.index + 1]
         # An approval step has no weight to wait for: it begins at once.
         since = turn.now if isinstance(step, ApprovalStep) else 0.0
-        self.rollout = replace(self.rollout, step=self.index + 1, ramp_since=turn.now, step_since=since)
+        self.rollout = replace(
+            self.rollout, step=self.index + 1, ramp_since=turn.now, ready_since=0.0, step_since=since
+        )
         turn.note(rollout=self.rollout)
         doing = "approval" if isinstance(step, ApprovalStep) else f"{step.weight} % of the traffic"
         turn.announce("StepEnded", f"Version {self.rollout.version} goes on to {doing}")

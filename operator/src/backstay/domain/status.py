@@ -68,9 +68,9 @@ class Served:
 class RolloutState:
     """One version on its way.
 
-    ``step`` counts from 0. ``ramp_since`` is when the step was entered, ``step_since`` when its weight came on the
-    route (0 until then). ``held`` are the seconds that the deadline leaves out, ``held_since`` the start of such a time
-    that still lasts. ``commit`` set the version in Git, where that is known.
+    ``step`` counts from 0. ``ramp_since`` is when the step was entered, ``ready_since`` when its pods were ready,
+    ``step_since`` when its weight came on the route (0 until then). ``held`` are the seconds that the deadline leaves
+    out, ``held_since`` the start of such a time that still lasts. ``commit`` set the version in Git, where that is known.
     """
 
     id: str
@@ -82,6 +82,7 @@ class RolloutState:
     commit: str = ""
     step: int = 0
     ramp_since: float = 0.0
+    ready_since: float = 0.0
     step_since: float = 0.0
     held_since: float = 0.0
     held: float = 0.0
@@ -188,7 +189,7 @@ class Status:
 # Names in the object, where they are not the field's own name in camel case.
 _NAMES = {"rollback_id": "rollbackID", "from_version": "from", "to_version": "to"}
 _TIMES = frozenset(
-    {"since", "until", "started_at", "ended_at", "ramp_since", "step_since", "held_since"}
+    {"since", "until", "started_at", "ended_at", "ramp_since", "ready_since", "step_since", "held_since"}
     | {"failed_at", "drained_at", "pushed_at", "synced_at"}
 )
 

@@ -10,6 +10,7 @@ from backstay_playground.demo.bench import bench
 from backstay_playground.demo.story import demo, how_to_look
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
+from backstay_playground.ports import parse_choices
 
 _console = Console()
 
@@ -31,7 +32,7 @@ def play_demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the playground up and say how to look at it.")] = False,
 ) -> None:
     """Show the main job: a good version goes live, a bad one is drained and goes back to Git."""
-    playground = Playground(state, console=_console)
+    playground = Playground(state, ports=parse_choices([]), console=_console)
     # What an earlier run left (kept, or killed half-way) would be part of the story.
     playground.down()
     try:
@@ -48,7 +49,7 @@ def bench_rollback(
     repetitions: Annotated[int, typer.Option(min=1, max=100, help="How many rollbacks are timed.")] = 20,
 ) -> None:
     """Time rollbacks from the first bad answer to the synced commit: min, median, max."""
-    playground = Playground(state, console=_console)
+    playground = Playground(state, ports=parse_choices([]), console=_console)
     playground.down()
     try:
         bench(playground, console=_console, repetitions=repetitions, report=_out("bench-rollback.json"))
