@@ -70,7 +70,7 @@ class RolloutState:
 
     ``step`` counts from 0. ``ramp_since`` is when the step was entered, ``ready_since`` when its pods were ready,
     ``step_since`` when its weight came on the route (0 until then). ``held`` are the seconds that the deadline leaves
-    out, ``held_since`` the start of such a time that still lasts. ``commit`` set the version in Git, where that is known.
+    out, ``held_since`` the start of such a time that still lasts. ``commit`` set the version in Git, where known.
     """
 
     id: str
