@@ -16,12 +16,13 @@ ANALYSIS = Analysis(interval=2.0, alpha=0.05, signals=(Signal("errors", Comparis
 STABLE, FRESH, CANARY = Backend("aaa"), Backend("aaa", Track.BASELINE), Backend("bbb")
 
 
-def trial(*, changed_at: float = 0.0, warm_until: float = 0.0, step: int = 0, baseline: bool = True) -> Trial:
+def trial(*, changed_at: float = 0.0, warm_until: float = 0.0, step: int = 1, baseline: bool = True) -> Trial:
     return Trial(
         rollout="2-1",
         stable="aaa",
         canary="bbb",
         step=step,
+        opening=step == 0,
         changed_at=changed_at,
         warm_until=warm_until,
         baseline=baseline,
@@ -84,6 +85,13 @@ def test_an_interval_with_a_change_of_weights_in_it_is_not_compared(changed_at: 
     assert evidence is not None
     assert (evidence.verdict is Verdict.FAIL) is compared
     assert evidence.requests == 10
+
+
+def test_when_the_route_opens_the_canary_is_compared_with_the_baseline_that_began_with_it() -> None:
+    followed = following(trial(changed_at=100.5, step=0))
+    followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
+    followed.take(reading(102, stable=(5100, 9), fresh=(7, 1), canary=(6, 3)))
+    assert list(followed.memory.to_dict()["signals"]["errors"]["totals"]) == [6, 3, 7, 1]
 
 
 def test_a_pod_added_in_mid_rollout_counts_from_zero_and_an_old_stable_one_does_not() -> None:

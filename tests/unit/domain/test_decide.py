@@ -31,6 +31,7 @@ from backstay.domain.observed import (
     ServedBefore,
     Synced,
     Track,
+    Unwritten,
     Workload,
     WriteRefused,
     Written,
@@ -498,6 +499,23 @@ def test_a_commit_that_names_the_rollback_lets_the_version_try_again() -> None:
     assert world.status.phase is Phase.STARTING
     assert world.seen.route is not None
     assert world.seen.route.marks == ()
+
+
+def test_a_retry_that_fails_again_is_rejected_again() -> None:
+    world = rolled_back()
+    assert world.status.rollback is not None
+    first = world.status.rollback.id
+    world.desired = declared("2", generation=4, model={"retryOf": first})
+    world.see(write_back=Unwritten(), sync=NotSynced())
+    world.done.clear()
+    world.turn()
+    world.judged(Verdict.NO_DATA)
+    world.turn(2)
+    world.judged(Verdict.FAIL)
+    world.turn(3)
+    assert world.status.rollback.id != first
+    assert (world.status.phase, world.weight("2")) == (Phase.ROLLING_BACK, 0)
+    assert {action.rollback.id for action in world.did(CommitRollback)} == {world.status.rollback.id}
 
 
 def test_a_newer_version_in_mid_rollout_starts_over_from_stable_and_rejects_nothing() -> None:

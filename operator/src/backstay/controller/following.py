@@ -24,13 +24,15 @@ class Trial:
     """The live rollout of a model: what its evidence has to be split by.
 
     ``changed_at`` is when the route's weights last changed, ``warm_until`` when its newest pods have warmed up (Unix
-    seconds); ``pods`` are the ready pods expected in a reading, by backend.
+    seconds); ``opening`` marks the first step with a weight, at whose start canary and fresh baseline had no requests;
+    ``pods`` are the ready pods expected in a reading, by backend.
     """
 
     rollout: str
     stable: str
     canary: str
     step: int
+    opening: bool
     changed_at: float
     warm_until: float
     baseline: bool
@@ -128,18 +130,19 @@ class Following:
     ) -> None:
         canary, own, fresh = Backend(trial.canary), Backend(trial.stable), Backend(trial.stable, Track.BASELINE)
         warm = tick >= trial.warm_until
-        control = [fresh] if trial.baseline and not warm else [own, fresh]
+        mixed = trial.changed_at > self.tick - lateness(self.analysis.interval)
+        # Where the route opened in this interval, canary and fresh baseline began together: their shares do not mix.
+        together = mixed and trial.opening and trial.baseline
+        control = [fresh] if trial.baseline and (together or not warm) else [own, fresh]
         counts = Counts(
             requests.get(canary, 0.0),
             errors.get(canary, 0.0),
             sum(requests.get(backend, 0.0) for backend in control),
             sum(errors.get(backend, 0.0) for backend in control),
         )
-        lag = lateness(self.analysis.interval)
-        mixed = trial.changed_at > self.tick - lag
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        interval = Interval(tick=tick, counts=counts, step=trial.step, comparable=not mixed and fair)
+        interval = Interval(tick=tick, counts=counts, step=trial.step, comparable=(together or not mixed) and fair)
         self.memory = fold(self.memory, interval, self.analysis)
 
     def _see(self, requests: Mapping[Sample, float]) -> None:

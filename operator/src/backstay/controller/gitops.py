@@ -56,7 +56,7 @@ class _Answers:
     """What is known of one ModelDeployment outside the cluster."""
 
     source: Source | None = None
-    set_by: tuple[str, str] = ("", "")
+    set_by: tuple[int, str] = (0, "")
     recall: observed.Recall = field(default_factory=observed.NotRecalled)
     write_back: observed.WriteBack = field(default_factory=observed.Unwritten)
     write_back_of: str = ""
@@ -140,8 +140,8 @@ class GitOps:
 
     def set_by(self, desired: ModelDeployment) -> str:
         """Return the commit that set the declared version, or nothing while that is not known."""
-        revision, commit = self._of(desired.key).set_by
-        return commit if revision == desired.plan.revision else ""
+        generation, commit = self._of(desired.key).set_by
+        return commit if generation == desired.generation else ""
 
     def write_back(self, key: Key, record: RollbackRecord | None) -> observed.WriteBack:
         """Return the answer to the rollback on record."""
@@ -301,7 +301,7 @@ class GitOps:
             return
         commit = _set_by(located, desired.plan.model.version)
         if commit:
-            answers.set_by = (desired.plan.revision, commit)
+            answers.set_by = (desired.generation, commit)
 
     async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         try:

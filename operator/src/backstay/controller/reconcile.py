@@ -270,6 +270,7 @@ class Reconciler:
             stable=stable.revision if stable else "",
             canary=rollout.revision,
             step=rollout.step,
+            opening=not any(isinstance(step, WeightStep) for step in plan.rollout.steps[: rollout.step]),
             changed_at=max(began, self._shifted.get(key, 0.0)),
             warm_until=rollout.ramp_since + plan.rollout.warmup,
             baseline=fresh,

@@ -78,4 +78,8 @@ class Turn:
 def rollback_id(cluster: str, desired: ModelDeployment, *, version: str, digest: str, commit: str) -> str:
     """Hash what makes a rollback unique, so that whoever repeats it finds the first one."""
     parts = (cluster, desired.key.namespace, desired.key.name, version, digest, commit)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    if identity == desired.retry_of:
+        # The same commit asks for the retry: its failure is another rollback, or it would lift itself.
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return identity

@@ -21,7 +21,7 @@ from backstay_playground.errors import PlaygroundError
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
 
-RATE = 80.0
+RATE = 100.0
 _AFTERGLOW = 5.0
 
 
@@ -34,7 +34,7 @@ class Story:
 
     def chapter(self, title: str) -> None:
         """Begin a chapter."""
-        self._console.print(f"\n[bold]{self._clock()}  {title}[/]", highlight=False)
+        self._console.print(f"\n[bold]{self._clock()}  {title}[/]", highlight=False, soft_wrap=True)
 
     def line(self, text: str) -> None:
         """Say a sentence."""
