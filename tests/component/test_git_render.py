@@ -121,6 +121,25 @@ def test_an_edit_of_the_model_alone_is_pushed_after_two_renders(
     assert runs(tmp_path) == 2
 
 
+@pytest.mark.parametrize(
+    ("changed", "renders"), [("ranking/notes.txt", 2), ("base/deployment.yaml", 4), ("production/notes.txt", 4)]
+)
+def test_after_a_lost_race_only_what_the_other_commit_touched_is_rendered_again(
+    server: Server, request_7_to_6: RollbackRequest, tmp_path: Path, changed: str, renders: int
+) -> None:
+    others = [{changed: (BASE.get(changed) or "first") + "\n# another commit\n"}]
+
+    def checkpoint(point: str) -> None:
+        if point == "before:push" and others:
+            server.commit(others.pop())
+
+    with Repository(f"file://{server.bare}", "main", workdir=tmp_path / "work", checkpoint=checkpoint) as repository:
+        [outcome] = repository.rollback([request_7_to_6])
+    assert isinstance(outcome, Committed)
+    assert server.head() == outcome.commit
+    assert runs(tmp_path) == renders
+
+
 def test_a_second_reader_of_the_file_stops_the_push(
     server: Server, repository: Repository, request_7_to_6: RollbackRequest, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ none depends on what another left.
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from rich.console import Console
 from backstay_playground.demo.rollouts import Observer
 from backstay_playground.demo.stage import MODEL, Pace, Stage, Target
 from backstay_playground.demo.traffic import Traffic
+from backstay_playground.demo.waiting import wait_until
 from backstay_playground.playground import Playground
 
 # Fast, but with every kind of step: a comparison needs an interval after the one in which the weights changed.
@@ -93,10 +93,7 @@ class Delivery:
 
     def wait_until(self, what: str, condition: Callable[[], bool], *, timeout: float = 120) -> None:
         """Poll until a condition holds."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s"
-            time.sleep(0.25)
+        wait_until(what, condition, timeout=timeout)
 
     def wait_until_synced(self, *, timeout: float = 120) -> str:
         """Wait until Argo CD shows the Application Synced and Healthy; return the commit it is at."""

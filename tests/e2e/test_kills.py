@@ -14,10 +14,8 @@ from kubernetes import client, config
 from backstay.controller.faults import WRITES
 from backstay_playground.demo.controller import kill_controller, wait_for_controller
 from backstay_playground.demo.registry import stable_version
-from backstay_playground.demo.rollouts import Observer
 from backstay_playground.demo.stage import MODEL, Stage
 from backstay_playground.demo.traffic import tally
-from backstay_playground.demo.watcher import weights
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.install import DEPLOYMENT, NAMESPACE
 from backstay_playground.playground import Playground
@@ -25,13 +23,16 @@ from backstay_playground.playground import Playground
 pytestmark = pytest.mark.e2e
 
 STEPS = [20, 50, 100]
+LEAST_KILLS = 3
 # What a promotion never does, and what a rollback never does, with the reason.
 NOT_IN_A_PROMOTION = {
+    "restore": "nobody meddles with what the controller made",
     "old-plan": "no earlier rollout has left a plan of the new version",
     "refresh": "Argo CD is asked to look at Git only for a commit of ours",
     "push": "a promotion writes nothing to Git",
 }
 NOT_IN_A_ROLLBACK = {
+    "restore": "nobody meddles with what the controller made",
     "old-plan": "no earlier rollout has left a plan of the new version",
     "stable-service": "the stable version stays the same",
     "alias": "the registry's alias stays on the stable version",
@@ -87,7 +88,8 @@ def impatient(playground: Playground) -> Iterator[None]:
 
     def watch() -> None:
         while not stop.wait(0.25):
-            for pod in api.list_namespaced_pod(NAMESPACE).items:
+            pods: list[Any] = api.list_namespaced_pod(NAMESPACE).items
+            for pod in pods:
                 if any(_back_off(container) >= LONGEST_BACK_OFF for container in pod.status.container_statuses or ()):
                     api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
 
@@ -112,16 +114,6 @@ def points(writes: dict[str, str]) -> set[str]:
     return {f"{side}:{write}" for write in writes for side in ("before", "after")}
 
 
-def canary_weights(observer: Observer, revision: str) -> list[int]:
-    """List the weights that a revision had, from its first request on, without repetitions."""
-    seen: list[int] = []
-    for state in observer.route.states():
-        weight = weights(state.body).get(f"{MODEL}-{revision}", 0)
-        if (seen or weight) and (not seen or seen[-1] != weight):
-            seen.append(weight)
-    return seen
-
-
 def stable_revision(delivery: Any) -> str:
     return str(delivery.model()["status"]["stable"]["revision"])
 
@@ -132,7 +124,7 @@ def test_a_promotion_survives_a_kill_at_every_write(deliver: Any, faults: Faults
     traffic = delivery.traffic()
     with impatient(delivery.stage.playground):
         faults.arm()
-        delivery.observer.promote("2", timeout=400)
+        promotion = delivery.observer.promote("2", timeout=400)
         delivery.wait_until("version 1 is gone", lambda: not delivery.pods(former), timeout=200)
         delivery.wait_until(
             "only the points that no promotion reaches are left",
@@ -141,7 +133,7 @@ def test_a_promotion_survives_a_kill_at_every_write(deliver: Any, faults: Faults
         )
     assert faults.left() == points(NOT_IN_A_PROMOTION)
     traffic.stop()
-    assert canary_weights(delivery.observer, stable_revision(delivery)) == STEPS
+    assert promotion.weights == STEPS
     assert stable_version(delivery.stage.playground, delivery.target) == "2"
     assert traffic.lost() == []
     assert {answer.version for answer in traffic.answers() if answer.status >= 400} == set()
@@ -172,7 +164,7 @@ def test_a_rollback_survives_a_kill_at_every_write(deliver: Any, faults: Faults)
     assert stable_version(delivery.stage.playground, delivery.target) == "1"
 
 
-def test_a_rollout_survives_kills_at_random_moments(deliver: Any) -> None:
+def test_a_promotion_survives_kills_at_random_moments(deliver: Any) -> None:
     delivery = deliver("1")
     playground = delivery.stage.playground
     traffic = delivery.traffic()
@@ -181,7 +173,7 @@ def test_a_rollout_survives_kills_at_random_moments(deliver: Any) -> None:
 
     def kill_now_and_then() -> None:
         nonlocal kills
-        while not stop.wait(chance.uniform(1.0, 6.0)):
+        while not stop.wait(chance.uniform(0.5, 5.0)):
             try:
                 kill_controller(playground)
                 kills += 1
@@ -193,19 +185,14 @@ def test_a_rollout_survives_kills_at_random_moments(deliver: Any) -> None:
     with impatient(playground):
         killer.start()
         try:
-            delivery.observer.promote("2", timeout=400)
-            rollback = delivery.observer.roll_back("3", traffic, timeout=400)
+            promotion = delivery.observer.promote("2", timeout=400)
         finally:
             stop.set()
             killer.join()
         wait_for_controller(playground)
-    delivery.wait_until_synced()
     traffic.stop()
-    assert kills >= 5
-    assert canary_weights(delivery.observer, stable_revision(delivery)) == STEPS
-    with delivery.stage.clone() as clone:
-        assert clone.rollbacks(f"{delivery.target.namespace}/{MODEL}") == [rollback.commit]
-    assert [a for a in traffic.answers(since=rollback.drained_at + 1) if a.version == "3"] == []
+    assert kills >= LEAST_KILLS
+    assert promotion.weights == STEPS
+    assert stable_version(playground, delivery.target) == "2"
     assert traffic.lost() == []
-    assert {answer.version for answer in traffic.answers() if answer.status >= 400} == {"3"}
-    assert stable_version(delivery.stage.playground, delivery.target) == "2"
+    assert {answer.version for answer in traffic.answers() if answer.status >= 400} == set()

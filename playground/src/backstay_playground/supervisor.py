@@ -25,6 +25,7 @@ _LINES_SHOWN = 15
 _POLL_SECONDS = 0.1
 # How long a running component may be silent before `up` starts it again: it may just be busy.
 _SILENCE_SECONDS = 10.0
+_RELEASE_SECONDS = 2.0
 
 
 class Outcome(Enum):
@@ -100,13 +101,13 @@ class Supervisor:
 
     def _require_free_ports(self, component: Component, ports: Mapping[str, int]) -> None:
         for name in component.ports:
-            if not is_free(address_of(name), ports[name]):
+            if not _becomes_free(address_of(name), ports[name]):
                 raise PlaygroundError(
                     f"Port {ports[name]} of {component.name} is taken by another program. Stop that program, "
                     f"or choose another port: up --port {name}=PORT (or {variable(name)}=PORT)."
                 )
         for address, port in component.fixed:
-            if not is_free(address, port):
+            if not _becomes_free(address, port):
                 raise PlaygroundError(
                     f"{address}:{port}, the only place where {component.name} can listen, is taken by another program, "
                     "perhaps another user's playground; stop it."
@@ -149,3 +150,13 @@ class Supervisor:
     def stop_rest(self) -> None:
         """Stop whatever else carries this folder's mark, such as what an earlier version of the playground started."""
         terminate(descendants(members(self.layout.root)), grace=5)
+
+
+def _becomes_free(address: str, port: int) -> bool:
+    """Tell whether a port is free, or is so soon: a killed process may hold it until its last thread has ended."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while not is_free(address, port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

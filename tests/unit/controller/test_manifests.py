@@ -90,3 +90,17 @@ def test_what_the_api_server_adds_does_not_matter_and_what_people_add_to_lists_d
     wanted: dict[str, object], live: dict[str, object], *, held: bool
 ) -> None:
     assert manifests.covers(wanted, live) is held
+
+
+@pytest.mark.parametrize(
+    ("entry", "meddled"),
+    [
+        ({"manager": "backstay", "operation": "Apply", "fieldsV1": {"f:spec": {}}}, False),
+        ({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {}}}, True),
+        ({"manager": "kubectl-label", "operation": "Update", "fieldsV1": {"f:metadata": {}}}, False),
+        ({"manager": "node", "operation": "Update", "subresource": "status", "fieldsV1": {"f:spec": {}}}, False),
+    ],
+)
+def test_a_spec_that_somebody_else_has_added_to_is_not_as_wanted(entry: dict[str, object], *, meddled: bool) -> None:
+    live = {"metadata": {"managedFields": [entry]}, "spec": {"a": 1}}
+    assert manifests.is_as_wanted({"metadata": {}, "spec": {"a": 1}}, live) is not meddled

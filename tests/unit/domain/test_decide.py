@@ -265,6 +265,20 @@ def test_a_controller_killed_between_the_routes_update_and_the_status_keeps_the_
     assert world.weight("2") == 50
 
 
+def test_no_traffic_while_prometheus_is_away_however_long_and_that_time_does_not_count_for_the_deadline() -> None:
+    world = bumped_to_2()
+    world.turn()
+    world.judged(Verdict.UNAVAILABLE, requests=0, sentence="Prometheus does not answer")
+    world.turn()
+    world.later(13 * 3600)
+    world.turn()
+    assert world.weight("2") == 0
+    assert world.status.message == "Version 2 is ready; Prometheus does not answer"
+    world.judged(Verdict.INCONCLUSIVE, requests=1)
+    world.turn(2)
+    assert (world.weight("2"), world.status.stalled) == (10, "")
+
+
 def test_the_canary_gets_its_step_and_the_baseline_as_much() -> None:
     world = canary_at_10()
     assert world.weights == {
@@ -360,6 +374,15 @@ def test_a_failure_drains_and_marks_in_the_first_action() -> None:
     assert first.weights[Backend(revision("2"))] == 0
     assert first.weights[Backend(revision("1"))] == 100
     assert [mark.version for mark in first.marks] == ["2"]
+
+
+def test_the_weight_in_status_is_the_declared_versions() -> None:
+    world = canary_at_10()
+    assert world.status.weight == 10
+    world.judged(Verdict.FAIL)
+    world.turn()
+    assert world.status.weight == 0
+    assert rolled_back().status.weight == 100
 
 
 def test_the_intent_is_in_status_before_anything_is_committed() -> None:
@@ -637,10 +660,13 @@ def test_a_canary_that_never_gets_ready_fails() -> None:
     world.starts = False
     world.turn()
     world.pods(Backend(revision("1"), Track.BASELINE), 1)
+    world.see(
+        workloads={**world.seen.workloads, Backend(revision("2")): Workload(1, 0, trouble="container server ended")}
+    )
     world.later(601)
     world.turn()
     assert world.status.rollback is not None
-    assert "not ready within 600 s" in world.status.rollback.reason
+    assert world.status.rollback.reason == "its pods were not ready within 600 s: container server ended"
 
 
 def test_a_canary_that_never_gets_ready_is_not_blamed_when_fresh_pods_of_stable_do_not_either() -> None:
@@ -648,9 +674,19 @@ def test_a_canary_that_never_gets_ready_is_not_blamed_when_fresh_pods_of_stable_
     world.starts = False
     world.turn()
     world.later(601)
-    world.turn()
+    decision = world.turn()
     assert world.status.rollback is None
     assert world.status.stalled == "BaselineNotReady"
+    assert decision.requeue_after == 5
+
+
+def test_while_only_the_fresh_pods_of_stable_are_missing_people_are_told_so() -> None:
+    world = bumped_to_2()
+    world.starts = False
+    world.turn()
+    world.pods(Backend(revision("2")), 1)
+    world.turn()
+    assert world.status.message == "Waiting for fresh pods of version 1 to compare with: 0 of 1 ready"
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,14 @@ def test_locate_tells_who_set_the_version_and_what_was_there_before(remote: Remo
     assert located.history[0].commit == seven != set_by
 
 
+def test_locate_tells_who_last_changed_what_the_folder_is_rendered_from(remote: Remote, repository: Repository) -> None:
+    overlay = "resources: [../../base]\npatches: [{path: model-version.yaml}]\n"
+    remote.commit({f"{OVERLAY}/kustomization.yaml": overlay})
+    base = remote.commit({"applications/fraud-detector/base/kustomization.yaml": "resources: []\n"})
+    remote.commit({"applications/churn/notes.txt": "nothing that fraud-detector is made of\n"})
+    assert repository.locate(OVERLAY, "fraud-detector").changed_by == base
+
+
 def test_a_merge_is_what_brings_a_version_to_the_branch(remote: Remote, repository: Repository) -> None:
     remote.git("checkout", "--quiet", "-b", "bump", cwd=remote.person)
     (remote.person / FILE).write_text(remote.text("8"))

@@ -2,9 +2,7 @@
 
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,8 @@ from backstay.adapters.gitclone import Clone
 from backstay.adapters.gitcommand import CloneBroken, GitAbsent, GitError, GitRace, GitRefused, GitUnavailable
 from backstay.adapters.gitlocate import Found, Located, VersionFileMissingError, find, locate
 from backstay.adapters.giturl import parse_url
-from backstay.adapters.render import RenderError, RenderTimeoutError, check, render
+from backstay.adapters.render import RenderError, RenderTimeoutError
+from backstay.adapters.renders import Edit, Renders
 from backstay.adapters.rollbackcommit import (
     ID_TRAILER,
     SUPERSEDED_TRAILER,
@@ -38,7 +37,6 @@ from backstay.adapters.versionfile import VersionFileError, restore
 from backstay.domain.resource import ModelIdentity, Rejection
 
 _ATTEMPTS = 8
-_RENDERS_KEPT = 64
 _AUTHOR = re.compile(r"(?P<name>[^<>\n]+) <(?P<mail>[^<>\s]+)>")
 
 T = TypeVar("T")
@@ -101,7 +99,7 @@ class Repository:
         self._checkpoint = checkpoint
         self._turn = threading.Lock()
         self._head = ""
-        self._renders: OrderedDict[tuple[str, str, bytes], str] = OrderedDict()
+        self._renders = Renders(self._clone, home=workdir)
 
     def __enter__(self) -> Self:
         return self
@@ -264,38 +262,11 @@ class Repository:
         commit = self._clone.commit(tip, found.entry, content, message=message, author=self._author)
         if found.rendered:
             version = newer_version or request.good.version
-            refusal = self._render_refusal(request, found, tip, content, version=version)
-            if refusal:
-                raise RenderError(refusal)
+            if tip != self._head:
+                self._clone.checkout(tip)
+            namespace = request.resource.partition("/")[0]
+            self._renders.check(Edit(tip, found, content), name=request.name, namespace=namespace, version=version)
         return commit
-
-    def _render_refusal(self, request: RollbackRequest, found: Found, tip: str, content: bytes, *, version: str) -> str:
-        """Render the folder before and after an edit, once for the same edit, and return what speaks against it."""
-        key = (tip, found.entry.path, content)
-        if key in self._renders:
-            return self._renders[key]
-        if tip != self._head:
-            self._clone.checkout(tip)
-        try:
-            before, after = self._render_both(found.folder)
-            check(before, after, name=request.name, namespace=request.resource.partition("/")[0], version=version)
-            self._renders[key] = ""
-        except RenderTimeoutError:
-            raise
-        except RenderError as error:
-            self._renders[key] = str(error)
-        while len(self._renders) > _RENDERS_KEPT:
-            self._renders.popitem(last=False)
-        return self._renders[key]
-
-    def _render_both(self, folder: str) -> tuple[str, str]:
-        """Render the two work trees at the same time: this is most of what a rollback takes on our side."""
-        with ThreadPoolExecutor(max_workers=2) as threads:
-            before, after = (
-                threads.submit(render, tree, folder, home=self._workdir)
-                for tree in (self._clone.tree, self._clone.next)
-            )
-            return before.result(), after.result()
 
     def _fetch(self) -> str:
         self._checkpoint("before:fetch")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from backstay.adapters.gitclone import Clone, TreeEntry
-from backstay.adapters.render import KUSTOMIZATIONS
+from backstay.adapters.render import KUSTOMIZATIONS, sources
 from backstay.adapters.versionfile import LARGEST_FILE, VersionFile, VersionFileError, read_version_file
 from backstay.domain.resource import KIND, ModelIdentity, Rejection
 
@@ -30,8 +30,9 @@ class HistoricVersion:
 class Located:
     """The version file of a ModelDeployment at one commit of the branch.
 
-    ``set_by`` is the commit that brought the declared version to the branch. ``history`` lists up to 20 distinct
-    versions, newest first; the first one is the declared one.
+    ``set_by`` is the commit that brought the declared version to the branch, ``changed_by`` the last one that changed
+    anything that its folder is rendered from. ``history`` lists up to 20 distinct versions, newest first; the first one
+    is the declared one.
     """
 
     head: str
@@ -40,6 +41,7 @@ class Located:
     rejected: tuple[Rejection, ...]
     retry_of: str
     set_by: str
+    changed_by: str
     history: tuple[HistoricVersion, ...]
 
 
@@ -119,8 +121,13 @@ def locate(clone: Clone, head: str, *, path: str, name: str) -> Located:
         rejected=found.declared.rejected,
         retry_of=found.declared.retry_of,
         set_by=versions[0].commit,
+        changed_by=clone.read("rev-list", "--first-parent", "--max-count=1", head, "--", *_sources(clone, found)),
         history=versions,
     )
+
+
+def _sources(clone: Clone, found: Found) -> list[str]:
+    return [path or "." for path in sorted(sources(clone.tree, found.folder) or {found.folder})]
 
 
 def _identity(content: bytes, name: str) -> ModelIdentity | None:

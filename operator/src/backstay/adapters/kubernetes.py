@@ -6,7 +6,7 @@ copies. Errors are turned into the few kinds that callers act on.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -146,6 +146,18 @@ class Cluster:
         meta = body["metadata"]
         return await self._request("PUT", kind, kind.path(meta["namespace"], meta["name"]), body=body)
 
+    async def replace_spec(self, kind: Kind, body: Object) -> Object:
+        """Replace the spec of an object, with what others have added to it."""
+        meta = body["metadata"]
+        return await self._request(
+            "PATCH",
+            kind,
+            kind.path(meta["namespace"], meta["name"]),
+            body=[{"op": "replace", "path": "/spec", "value": body["spec"]}],
+            content="application/json-patch+json",
+            query={"fieldManager": FIELD_MANAGER},
+        )
+
     async def replace_status(self, kind: Kind, body: Object) -> Object:
         """Replace the status of an object; with a resourceVersion in it only if it is still that one."""
         meta = body["metadata"]
@@ -170,7 +182,7 @@ class Cluster:
         kind: Kind,
         path: str,
         *,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Object:

@@ -4,7 +4,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backstay.adapters.kubernetes import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, SERVICE, Kind, Object
+from backstay.adapters.kubernetes import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    FIELD_MANAGER,
+    SERVICE,
+    Kind,
+    Object,
+)
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan
 
@@ -185,6 +193,22 @@ def stored_plan(desired: ModelDeployment, plan: Plan) -> Object:
         data=dict(plan.document),
         revision=1,
     )
+
+
+def others(meta: Mapping[str, Any]) -> list[Object]:
+    """Return the managed fields by which somebody else holds a part of an object's spec."""
+    return [
+        entry
+        for entry in meta.get("managedFields") or ()
+        if entry["manager"] != FIELD_MANAGER
+        and entry.get("subresource") != "status"
+        and "f:spec" in entry.get("fieldsV1", {})
+    ]
+
+
+def is_as_wanted(wanted: Object, live: Object) -> bool:
+    """Tell whether a live object holds everything wanted of it, and nothing that somebody else has put beside it."""
+    return covers(wanted, live) and not others(live["metadata"])
 
 
 def covers(wanted: Any, live: Any) -> bool:

@@ -16,6 +16,7 @@ KUSTOMIZATIONS = frozenset({"kustomization.yaml", "kustomization.yml", "Kustomiz
 _SECONDS = 20.0
 _KEPT = ("PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _MOST_NAMED = 5
+_LONGEST_PATH = 200
 _Key = tuple[str, str, str]
 
 
@@ -64,6 +65,29 @@ def render(tree: Path, folder: str, *, home: Path) -> str:
     return out.decode(errors="replace")
 
 
+def sources(tree: Path, folder: str) -> frozenset[str]:
+    """List what rendering a folder of a work tree reads, as paths from its root: files, and folders with all in them.
+
+    Kustomize reads what its own files name, so every text in them that names something in the tree counts. Nothing is
+    listed where one of them cannot be read.
+    """
+    root, found, pending = tree.resolve(), {folder}, [tree.resolve() / folder]
+    while pending:
+        place = pending.pop()
+        try:
+            texts = [text for name in KUSTOMIZATIONS if (place / name).is_file() for text in _texts(place / name)]
+        except (OSError, ValueError, yaml.YAMLError):
+            return frozenset()
+        named = ((place / text).resolve() for text in texts)
+        for path in named:
+            if not path.is_relative_to(root) or not path.exists() or str(path.relative_to(root)) in found:
+                continue
+            found.add(str(path.relative_to(root)))
+            if path.is_dir():
+                pending.append(path)
+    return frozenset(found)
+
+
 def check(before: str, after: str, *, name: str, namespace: str, version: str) -> None:
     """Compare the manifests before and after an edit of ``spec.model`` of one ModelDeployment.
 
@@ -97,6 +121,19 @@ def check(before: str, after: str, *, name: str, namespace: str, version: str) -
             f"the edit does not reach spec.model of {KIND} {name}; list the version file among the kustomization's "
             "patches, and set spec.model.version nowhere else"
         )
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """Go through the texts in a YAML file that may be paths; generators write them behind a key and an equals sign."""
+    pending = list(yaml.load_all(file.read_bytes(), Loader=yaml.CSafeLoader))
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, str) and "\n" not in value and len(value) < _LONGEST_PATH:
+            yield from (value, value.partition("=")[2] or value)
 
 
 def _documents(text: str) -> Iterator[str]:

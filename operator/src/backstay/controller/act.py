@@ -56,9 +56,25 @@ class Hands:
         self._store = store
         self._provider = provider
         self._gitops = gitops
+        self._gateway_known = False
         # What an object looked like after we applied it although it held something else than what we asked for (an
         # admission webhook, a normalised quantity): without this memory it would be applied for ever.
-        self._settled: dict[tuple[Key, str, str], tuple[str, int]] = {}
+        self._settled: dict[tuple[Key, str, str], tuple[str, str]] = {}
+
+    async def require_gateway(self) -> None:
+        """Make sure, once, that the API server knows the kind of object that traffic is shared by.
+
+        Raises:
+            BlockedError: while it does not.
+        """
+        if self._gateway_known:
+            return
+        try:
+            routes = await self._cluster.list(self._provider.kind, labels=manifests.SELECTOR)
+        except MissingKindError as missing:
+            raise BlockedError(_no_gateway(missing)) from missing
+        self._store.replace_children(self._provider.kind, routes)
+        self._gateway_known = True
 
     async def carry_out(  # noqa: C901, PLR0912 - one case for each action
         self, desired: ModelDeployment, action: Action
@@ -115,21 +131,26 @@ class Hands:
         live = self._children(desired).get(kind, body["metadata"]["name"])
         if live is not None and "deletionTimestamp" in live["metadata"]:
             raise BlockedError(f"Waiting for the former {kind.kind} {body['metadata']['name']} to be gone")
-        if live is not None and (manifests.covers(body, live) or self._is_settled(desired.key, kind, body, live)):
+        if live is not None and (manifests.is_as_wanted(body, live) or self._is_settled(desired.key, kind, body, live)):
             return
         if live is None:
             await self._refuse_foreign(desired, kind, body["metadata"]["name"])
         faults.point(f"before:{name}")
         applied = await self._cluster.apply(kind, body)
         faults.point(f"after:{name}")
-        if not manifests.covers(body, applied):
+        if not manifests.is_as_wanted(body, applied):
+            # Applying takes back what we set; what somebody has added beside it goes only with the whole spec.
+            faults.point("before:restore")
+            applied = await self._cluster.replace_spec(kind, body)
+            faults.point("after:restore")
+        if not manifests.is_as_wanted(body, applied):
             slot = (desired.key, kind.kind, body["metadata"]["name"])
-            self._settled[slot] = (_digest(body), applied["metadata"].get("generation", 0))
+            self._settled[slot] = (_digest(body), _edition(applied))
         self._store.put_child(kind, applied)
 
     def _is_settled(self, key: Key, kind: Kind, body: Object, live: Object) -> bool:
         slot = (key, kind.kind, body["metadata"]["name"])
-        return self._settled.get(slot) == (_digest(body), live["metadata"].get("generation", 0))
+        return self._settled.get(slot) == (_digest(body), _edition(live))
 
     async def _refuse_foreign(self, desired: ModelDeployment, kind: Kind, name: str) -> None:
         """Wait for an object of somebody else's: it is never adopted."""
@@ -146,12 +167,12 @@ class Hands:
     async def _publish(self, desired: ModelDeployment, body: Object) -> None:
         """Apply the ConfigMap of facts when they changed; it is not watched."""
         slot = (desired.key, CONFIG_MAP.kind, body["metadata"]["name"])
-        if self._settled.get(slot) == (_digest(body), 0):
+        if self._settled.get(slot) == (_digest(body), ""):
             return
         faults.point("before:config")
         await self._cluster.apply(CONFIG_MAP, body)
         faults.point("after:config")
-        self._settled[slot] = (_digest(body), 0)
+        self._settled[slot] = (_digest(body), "")
 
     async def _keep_plan(self, desired: ModelDeployment, action: KeepPlan) -> None:
         body = manifests.stored_plan(desired, action.plan)
@@ -197,9 +218,7 @@ class Hands:
             await self._look_again(desired, kind)
             raise
         except MissingKindError as missing:
-            raise BlockedError(
-                f"{missing}: install the Gateway API (standard channel, v1) and a gateway that implements it"
-            ) from missing
+            raise BlockedError(_no_gateway(missing)) from missing
         self._store.put_child(kind, written)
 
     async def _look_again(self, desired: ModelDeployment, kind: Kind) -> None:
@@ -250,6 +269,16 @@ class Hands:
         except ApiError:
             return
         faults.point("after:event")
+
+
+def _no_gateway(missing: MissingKindError) -> str:
+    return f"{missing}: install the Gateway API (standard channel, v1) and a gateway that implements it"
+
+
+def _edition(live: Object) -> str:
+    """Name the state of an object's spec; kinds without a generation change only when somebody writes them."""
+    meta = live["metadata"]
+    return str(meta.get("generation") or meta["resourceVersion"])
 
 
 def _digest(body: Any) -> str:

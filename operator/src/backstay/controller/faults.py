@@ -16,6 +16,7 @@ WRITES = (
     "workload",
     "service",
     "stable-service",
+    "restore",
     "config",
     "route",
     "status",

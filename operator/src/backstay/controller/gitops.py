@@ -41,7 +41,7 @@ from backstay.controller import faults
 from backstay.controller.settings import Settings
 from backstay.domain import observed
 from backstay.domain.resource import GROUP, KIND, TRACKING_ID, Key, ModelDeployment, ModelIdentity
-from backstay.domain.status import RollbackRecord
+from backstay.domain.status import RollbackRecord, Served
 from backstay.domain.turn import rollback_id
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class _Answers:
     """What is known of one ModelDeployment outside the cluster."""
 
     source: Source | None = None
-    set_by: tuple[int, str] = (0, "")
+    brought_by: tuple[int, str, str] = (0, "", "")
     recall: observed.Recall = field(default_factory=observed.NotRecalled)
     write_back: observed.WriteBack = field(default_factory=observed.Unwritten)
     write_back_of: str = ""
@@ -138,10 +138,15 @@ class GitOps:
         """Return what registry and Git remember, as far as they have been asked."""
         return self._of(key).recall
 
-    def set_by(self, desired: ModelDeployment) -> str:
-        """Return the commit that set the declared version, or nothing while that is not known."""
-        generation, commit = self._of(desired.key).set_by
-        return commit if generation == desired.generation else ""
+    def set_by(self, desired: ModelDeployment, stable: Served | None) -> str:
+        """Return the commit that brought what is declared, or nothing while that is not known.
+
+        It set the version; where that is the stable one already, it is the last one that changed the manifests.
+        """
+        generation, version_by, manifests_by = self._of(desired.key).brought_by
+        model = desired.plan.model
+        same = stable is not None and (stable.version, stable.digest) == (model.version, model.digest)
+        return (manifests_by if same else version_by) if generation == desired.generation else ""
 
     def write_back(self, key: Key, record: RollbackRecord | None) -> observed.WriteBack:
         """Return the answer to the rollback on record."""
@@ -301,7 +306,7 @@ class GitOps:
             return
         commit = _set_by(located, desired.plan.model.version)
         if commit:
-            answers.set_by = (desired.generation, commit)
+            answers.brought_by = (desired.generation, commit, located.changed_by)
 
     async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         try:

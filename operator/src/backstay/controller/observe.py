@@ -10,6 +10,8 @@ from backstay.controller.store import Children, Snapshot
 from backstay.domain.observed import Backend, Observed, Route, Workload
 from backstay.domain.resource import ModelDeployment, Plan, plan_of
 
+_LONGEST_WORDS = 300
+
 
 def workloads(children: Children) -> dict[Backend, Workload]:
     """Read the pods' state from the Deployments."""
@@ -44,6 +46,27 @@ def unschedulable(pod: Object) -> str:
     for condition in pod.get("status", {}).get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason", "it cannot be scheduled"))
+    return ""
+
+
+def trouble(pod: Object) -> str:
+    """Say in a few words why a pod's containers are not ready; empty where they are."""
+    status = pod.get("status", {})
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        if container.get("ready"):
+            continue
+        state = container.get("state", {})
+        ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
+        if ended:
+            last = (ended.get("message") or "").strip().splitlines()[-1:]
+            return f"container {container['name']} ended with code {ended['exitCode']}" + "".join(
+                f": {line[:_LONGEST_WORDS]}" for line in last
+            )
+        if "waiting" in state:
+            said = state["waiting"].get("message") or state["waiting"].get("reason", "it waits")
+            return f"container {container['name']} does not start: {said[:_LONGEST_WORDS]}"
+        if "running" in state:
+            return f"container {container['name']} runs, but its readiness probe fails"
     return ""
 
 

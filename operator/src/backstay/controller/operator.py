@@ -57,6 +57,8 @@ class Controller:
         self.store = Store(self.queue.add)
         self.gitops = GitOps(settings, cluster, self.queue.add, time.time)
         prometheus = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
+        if prometheus is None:
+            _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
         self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time)
         self.reconciler = Reconciler(
             settings=settings,

@@ -99,13 +99,14 @@ class Reconciler:
         desired = snapshot.desired
         if desired is None:
             raise BlockedError(snapshot.problem)
+        await self._hands.require_gateway()
         now = self._clock()
         children = self._store.owned(key, snapshot.uid)
         if children.get(self._provider.kind, key.name) is None:
             self._refuse_overlap(desired)
         seen = self._observe(key, snapshot, desired, children)
         if _is_late(snapshot.status, seen, now):
-            seen = await self._with_unschedulable(desired, seen)
+            seen = await self._with_pods(desired, seen)
         decision = decide(desired, snapshot.status, seen, now)
         await self._act(desired, decision)
         if decision.status.rollback is not None and snapshot.status.rollback != decision.status.rollback:
@@ -142,19 +143,24 @@ class Reconciler:
             evidence=self._evidence.evidence(key),
             quiet=frozenset(quiet),
             recall=self._gitops.recalled(key),
-            set_by=self._gitops.set_by(desired),
+            set_by=self._gitops.set_by(desired, snapshot.status.stable),
             write_back=self._gitops.write_back(key, record),
             sync=self._gitops.sync(key, record),
         )
 
-    async def _with_unschedulable(self, desired: ModelDeployment, seen: Observed) -> Observed:
-        """Look at the pods of a rollout that is late: only they tell that the cluster has no room for them."""
+    async def _with_pods(self, desired: ModelDeployment, seen: Observed) -> Observed:
+        """Look at the pods of a rollout that is late: only they tell what is in their way."""
         selector = f"{manifests.SELECTOR},{manifests.NAME}={desired.key.name}"
         found = dict(seen.workloads)
         for pod in await self._cluster.list(POD, labels=selector, namespace=desired.key.namespace):
-            backend, reason = manifests.backend_of(pod["metadata"]), observe.unschedulable(pod)
-            if reason and backend in found:
-                found[backend] = replace(found[backend], unschedulable=reason)
+            backend = manifests.backend_of(pod["metadata"])
+            if backend in found:
+                known = found[backend]
+                found[backend] = replace(
+                    known,
+                    unschedulable=observe.unschedulable(pod) or known.unschedulable,
+                    trouble=observe.trouble(pod) or known.trouble,
+                )
         return replace(seen, workloads=found)
 
     async def _act(self, desired: ModelDeployment, decision: Decision) -> None:

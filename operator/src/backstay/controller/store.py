@@ -12,7 +12,7 @@ from backstay.adapters.kubernetes import (
     Kind,
     Object,
 )
-from backstay.adapters.manifests import owner_of
+from backstay.adapters.manifests import others, owner_of
 from backstay.domain.resource import Key, ModelDeployment
 from backstay.domain.status import Status
 
@@ -96,7 +96,10 @@ class Store:
         known = children.get(slot)
         if known is not None and _version(known) >= _version(body):
             return
+        foreign = others(body["metadata"])
         body["metadata"].pop("managedFields", None)
+        if foreign:
+            body["metadata"]["managedFields"] = foreign
         children[slot] = body
         self._changed(key)
 

@@ -29,7 +29,7 @@ from backstay.domain.observed import (
     ServedBefore,
 )
 from backstay.domain.resource import ModelDeployment, Rejection
-from backstay.domain.split import FULL, split
+from backstay.domain.split import split
 from backstay.domain.status import REJECTED_LENGTH, Phase, RollbackState, Served, Status
 from backstay.domain.turn import Turn
 
@@ -190,7 +190,7 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
     """Keep a rejected revision away from traffic and say what a person may do."""
     stable, record, model = turn.status.stable, turn.status.rollback, turn.desired.plan.model
     turn.note(step="", analysis={})
-    retry = f", or set spec.model.retryOf: {rejected.rollback_id}" if rejected.rollback_id else ""
+    retry = f", or lift the rejection with spec.model.retryOf: {rejected.rollback_id}" if rejected.rollback_id else ""
     if stable is None:
         turn.say(
             Phase.DEGRADED,
@@ -214,8 +214,8 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
             return
     turn.say(
         Phase.DEGRADED,
-        f"Git declares version {model.version}, which was rejected: version {stable.version} serves; "
-        f"commit another version{retry}",
+        f"Version {model.version} is declared but was rejected, so it gets no traffic and version {stable.version} "
+        f"serves: commit another version{retry}",
         stalled="VersionRejected",
     )
 
@@ -267,7 +267,7 @@ def _settle_traffic(turn: Turn) -> None:
         drained = not present.get(backend) and (backend in turn.observed.quiet)
         if backend in present and not (backend in idle and drained and route is not None and route.accepted):
             wanted.setdefault(backend, 0)
-    turn.note(weight=_canary_weight(turn, wanted))
+    turn.note(weight=wanted.get(Backend(turn.desired.plan.revision), 0))
     marks = tuple(turn.marks)
     if wanted and (route is None or present != wanted or route.marks != marks or not route.as_declared):
         turn.actions.insert(0, ShiftTraffic(wanted, marks))
@@ -275,10 +275,3 @@ def _settle_traffic(turn: Turn) -> None:
     turn.act(*retired)
     if idle and not retired:
         turn.wake_in(1.0)
-
-
-def _canary_weight(turn: Turn, wanted: dict[Backend, int]) -> int:
-    live = turn.status.rollout
-    if live is not None:
-        return wanted.get(Backend(live.revision), 0)
-    return FULL if turn.status.stable and wanted.get(Backend(turn.status.stable.revision)) else 0

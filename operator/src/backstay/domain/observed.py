@@ -29,11 +29,16 @@ Weights = Mapping[Backend, int]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The pods of one backend. ``unschedulable`` says why pods could not be placed, where that is so."""
+    """The pods of one backend.
+
+    ``unschedulable`` says why pods could not be placed, where that is so, and ``trouble`` what a container says of
+    itself that does not get ready.
+    """
 
     replicas: int
     ready: int
     unschedulable: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ class Evidence:
 class Observed:
     """Everything outside the spec and the status that a decision needs.
 
-    ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that set the declared version,
+    ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that brought what is declared,
     empty while nobody knows; ``cluster`` is the configured name of this cluster.
     """
 

@@ -24,6 +24,8 @@ from backstay.domain.turn import Turn
 # seconds on top.
 _MEASURE_INTERVALS = 6
 _MEASURE_AT_LEAST = 30.0
+# How often pods that are late are looked at again, in seconds.
+_LOOK_AT_PODS_EVERY = 5.0
 
 
 class _Gate(Enum):
@@ -176,11 +178,14 @@ class _Walk:
         short = [backend for backend in wanted if turn.observed.ready(backend) < needed]
         phase = Phase.STARTING if self.index == 0 else Phase.PROGRESSING
         if short:
-            waited = turn.now - self.rollout.ramp_since
-            turn.wake_in(self.plan.rollout.progress_deadline - waited)
-            ready = turn.observed.ready(self.canary)
-            message = f"Waiting for pods of version {version}: {ready} of {needed} ready"
-            if waited >= self.plan.rollout.progress_deadline:
+            left = self.plan.rollout.progress_deadline - (turn.now - self.rollout.ramp_since)
+            turn.wake_in(left if left > 0 else _LOOK_AT_PODS_EVERY)
+            ready = turn.observed.ready(short[0])
+            whose = f"pods of version {version}"
+            if short[0] != self.canary and turn.status.stable is not None:
+                whose = f"fresh pods of version {turn.status.stable.version} to compare with"
+            message = f"Waiting for {whose}: {ready} of {needed} ready"
+            if left <= 0:
                 self._never_ready(message, short)
             else:
                 turn.say(phase, message)
@@ -188,11 +193,13 @@ class _Walk:
         if not self.rollout.ready_since:
             self.rollout = replace(self.rollout, ready_since=turn.now)
             turn.note(rollout=self.rollout)
+        self._leave_out(held=self._paused() or self._away())
         if self._paused():
             turn.say(Phase.PAUSED, f"Version {version} is paused at {carried} % of the traffic")
             return
         if not self._measured():
-            turn.say(phase, f"Version {version} is ready; waiting for Prometheus to see its pods")
+            why = self.evidence.sentence if self.evidence and self._away() else "waiting for Prometheus to see its pods"
+            turn.say(phase, f"Version {version} is ready; {why}")
             turn.wake_in(1.0)
             return
         self._serve(weight)
@@ -208,8 +215,16 @@ class _Walk:
     def _paused(self) -> bool:
         return self.turn.desired.annotations.get(PAUSE) == self.rollout.id
 
+    def _away(self) -> bool:
+        return self.evidence is not None and self.evidence.verdict is Verdict.UNAVAILABLE
+
     def _measured(self) -> bool:
-        if self.rollout.first or (self.evidence is not None and self.evidence.measured):
+        """Tell whether more traffic would be judged; servers without metrics get it all the same after a while."""
+        if self.rollout.first:
+            return True
+        if self._away():
+            return False
+        if self.evidence is not None and self.evidence.measured:
             return True
         waited = self.turn.now - self.rollout.ready_since
         return waited > _MEASURE_INTERVALS * self.plan.analysis.interval + _MEASURE_AT_LEAST
@@ -231,14 +246,14 @@ class _Walk:
                 stalled="BaselineNotReady",
             )
         else:
-            self._fail(f"its pods were not ready {limit}", ())
+            trouble = f": {workload.trouble}" if workload and workload.trouble else ""
+            self._fail(f"its pods were not ready {limit}{trouble}", ())
 
     def _hold(self, step: WeightStep | ApprovalStep, weight: int) -> None:
         """Stay at the step until it may end."""
         turn = self.turn
         paused = self._paused()
-        away = self.evidence is not None and self.evidence.verdict is Verdict.UNAVAILABLE
-        self._leave_out(held=paused or away or isinstance(step, ApprovalStep))
+        self._leave_out(held=paused or self._away() or isinstance(step, ApprovalStep))
         if self._late(weight):
             return
         if paused:

@@ -94,12 +94,16 @@ class Observer:
         self.stage.refresh(self.target)
         revision = self.revision(version, since=begun, timeout=timeout)
         seen = self.wait_stable(version, timeout=timeout, since=begun)
+        return Promotion(version, commit, self.weights_of(revision, since=begun), seen.at)
+
+    def weights_of(self, revision: str, *, since: float = 0.0) -> list[int]:
+        """List the weights that a revision has had, from its first request on, without repetitions."""
         shown: list[int] = []
-        for state in self.route.states(since=begun):
+        for state in self.route.states(since=since):
             weight = weights(state.body).get(f"{MODEL}-{revision}", 0)
-            if weight and (not shown or shown[-1] != weight):
+            if (shown or weight) and (not shown or shown[-1] != weight):
                 shown.append(weight)
-        return Promotion(version, commit, shown, seen.at)
+        return shown
 
     def revision(self, version: str, *, since: float, timeout: float) -> str:
         """Wait for a version's rollout to start, and return its revision."""

@@ -1,0 +1,177 @@
+"""Neighbours that go away in the middle of it, and canaries that never get ready."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from backstay_playground.demo.stage import MODEL, Pace
+from backstay_playground.demo.traffic import Traffic, tally
+from backstay_playground.demo.watcher import Seen
+from backstay_playground.playground import Playground
+
+RATE = 30.0
+MINUTE = 60.0
+# Steps that are still under way when something is stopped at their first weight.
+STEADY = Pace(
+    steps=(
+        {"weight": 20, "minDuration": "8s", "minRequests": 20},
+        {"weight": 50, "minDuration": "3s"},
+        {"weight": 100, "minDuration": "3s"},
+    ),
+    interval="1s",
+    warmup="1s",
+    warm_for="5s",
+)
+
+
+@contextmanager
+def away(playground: Playground, component: str) -> Iterator[None]:
+    """Stop a component for a while."""
+    playground.stop(component)
+    try:
+        yield
+    finally:
+        playground.start(component)
+
+
+def test_without_prometheus_a_rollout_holds_and_goes_on_when_it_is_back(deliver: Any) -> None:
+    good, bad = deliver("1", name="away-good", pace=STEADY), deliver("1", name="away-bad", pace=STEADY)
+    good_traffic = good.traffic(rate=RATE)
+    begun = time.time()
+    promised = good.stage.merge_bump(good.target, "2")
+    condemned = bad.stage.merge_bump(bad.target, "3")
+    on = {}
+    for delivery, version in ((good, "2"), (bad, "3")):
+        delivery.stage.refresh(delivery.target)
+        revision = delivery.observer.revision(version, since=begun, timeout=60)
+        on[version] = delivery.observer.wait_weight(revision, timeout=120, since=begun)
+    with away(good.stage.playground, "prometheus"):
+        # Version 3 gets its first request when nobody can judge it any more.
+        bad_traffic = bad.traffic(rate=RATE)
+        held = [_told_unavailable(delivery, since=on[version].at) for delivery, version in ((good, "2"), (bad, "3"))]
+        time.sleep(max(held[0].at + MINUTE - time.time(), 0))
+        for delivery in (good, bad):
+            status = delivery.model()["status"]
+            assert (status["phase"], status["step"], status["weight"]) == ("Progressing", "1/3", 20)
+            assert "rollback" not in status
+    back = time.time()
+    good.observer.wait_stable("2", timeout=180, since=back)
+    done = bad.observer.wait_rolled_back("3", timeout=180, since=back)
+    assert done.body["status"]["rollback"]["badCommit"] == condemned != promised
+    _nothing_lost(good_traffic)
+    _nothing_lost(bad_traffic)
+
+
+def _told_unavailable(delivery: Any, *, since: float) -> Seen:
+    seen: Seen = delivery.observer.model.wait(
+        "people are told that Prometheus is away",
+        lambda body: (
+            body["status"].get("verdict") == "Unavailable"
+            and "Prometheus at http://prometheus.monitoring:9090 does not answer" in body["status"]["message"]
+            and "holding until Prometheus answers" in body["status"]["message"]
+        ),
+        timeout=60,
+        since=since,
+    )
+    return seen
+
+
+def test_a_rollout_survives_the_crash_of_the_api_server(deliver: Any) -> None:
+    delivery = deliver("1")
+    traffic = delivery.traffic(rate=RATE)
+    playground, observer = delivery.stage.playground, delivery.observer
+    begun = time.time()
+    delivery.stage.merge_bump(delivery.target, "2")
+    delivery.stage.refresh(delivery.target)
+    observer.wait_weight(observer.revision("2", since=begun, timeout=60), timeout=120, since=begun)
+    playground.kill("kube-apiserver")
+    playground.start("kube-apiserver")
+    observer.wait_stable("2", timeout=180, since=begun)
+    _nothing_lost(traffic)
+
+
+def test_without_git_a_bad_version_is_drained_and_taken_back_later(deliver: Any) -> None:
+    delivery = deliver("1")
+    stage, observer = delivery.stage, delivery.observer
+    begun = time.time()
+    stage.merge_bump(delivery.target, "3")
+    stage.refresh(delivery.target)
+    revision = observer.revision("3", since=begun, timeout=60)
+    on = observer.wait_weight(revision, timeout=120, since=begun)
+    with away(stage.playground, "gitea"):
+        # Nothing is judged before there are requests, so Git is away when the verdict falls.
+        traffic = delivery.traffic(rate=RATE)
+        off = observer.wait_drained(revision, timeout=120, since=on.at)
+        told = observer.model.wait(
+            "people are told that Git is away",
+            lambda body: "gitea.forge:3000/models/models cannot be reached" in body["status"]["message"],
+            timeout=120,
+            since=off.at,
+        )
+        assert told.body["status"]["phase"] == "RollingBack"
+        assert told.body["status"]["rollback"]["state"] == "Committing"
+    done = observer.wait_rolled_back("3", timeout=120, since=off.at)
+    with stage.clone() as clone:
+        assert clone.rollbacks(f"{delivery.target.namespace}/{MODEL}") == [done.body["status"]["rollback"]["commit"]]
+    assert "3" not in tally(traffic.answers(since=off.at + 1)).answers
+    _nothing_lost(traffic)
+
+
+def test_canaries_that_never_get_ready_fail_with_the_reason(deliver: Any) -> None:
+    delivery = deliver("1", pace=replace(STEADY, progress_deadline="10s"))
+    stage, observer = delivery.stage, delivery.observer
+    traffic = delivery.traffic(rate=RATE)
+
+    begun = time.time()
+    bad_commit = stage.merge_bump(delivery.target, "2", digest=f"sha256:{'0' * 64}")
+    stage.refresh(delivery.target)
+    wrong_digest = observer.revision("2", since=begun, timeout=60)
+    record = observer.wait_rolled_back("2", timeout=180, since=begun).body["status"]["rollback"]
+    assert record["reason"].startswith("its pods were not ready within 10 s: container server ended with code 3: ")
+    assert "sha256:000000" in record["reason"]
+    assert (record["badCommit"], record["to"]) == (bad_commit, "1")
+
+    begun = time.time()
+    bad_template = stage.change(lambda root: _spoil_template(root / delivery.target.folder), "Probe another path")
+    stage.refresh(delivery.target)
+    wrong_probe = observer.revision("1", since=begun, timeout=60)
+    failed = observer.model.wait(
+        "the template is refused",
+        lambda body: any(c["reason"] == "ConfigurationRejected" for c in body["status"].get("conditions", ())),
+        timeout=180,
+        since=begun,
+    )
+    assert failed.body["status"]["phase"] == "Degraded"
+    message = failed.body["status"]["message"]
+    assert "its readiness probe fails" in message
+    assert f"revert commit {bad_template[:10]}" in message
+
+    for revision in (wrong_digest, wrong_probe):
+        delivery.wait_until(f"the pods of {revision} are gone", lambda revision=revision: not delivery.pods(revision))
+    with stage.clone() as clone:
+        assert clone.head() == bad_template
+        assert clone.rollbacks(f"{delivery.target.namespace}/{MODEL}") == [record["commit"]]
+    _nothing_lost(traffic)
+    assert set(tally(traffic.answers()).answers) == {"1"}
+
+
+def _spoil_template(overlay: Path) -> None:
+    file = overlay / "kustomization.yaml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    path = "/spec/serving/template/spec/containers/0/readinessProbe/httpGet/path"
+    patch = yaml.safe_dump([{"op": "replace", "path": path, "value": "/nowhere"}])
+    document["patches"].append({"target": {"kind": "ModelDeployment"}, "patch": patch})
+    file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def _nothing_lost(traffic: Traffic) -> None:
+    """Every request was answered, and only version 3 answered with errors."""
+    traffic.stop()
+    seen = tally(traffic.answers())
+    assert seen.lost == 0
+    assert [version for version, outcome in seen.answers.items() if outcome["error"] and version != "3"] == []
