@@ -73,7 +73,7 @@ def _told_unavailable(delivery: Any, *, since: float) -> Seen:
         lambda body: (
             body["status"].get("verdict") == "Unavailable"
             and "Prometheus at http://prometheus.monitoring:9090 does not answer" in body["status"]["message"]
-            and "holding until Prometheus answers" in body["status"]["message"]
+            and "holding until it answers" in body["status"]["message"]
         ),
         timeout=60,
         since=since,

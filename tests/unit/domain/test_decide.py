@@ -273,7 +273,7 @@ def test_no_traffic_while_prometheus_is_away_however_long_and_that_time_does_not
     world.later(13 * 3600)
     world.turn()
     assert world.weight("2") == 0
-    assert world.status.message == "Version 2 is ready; Prometheus does not answer"
+    assert world.status.message == "Version 2 is ready; Prometheus does not answer; holding until it answers"
     world.judged(Verdict.INCONCLUSIVE, requests=1)
     world.turn(2)
     assert (world.weight("2"), world.status.stalled) == (10, "")

@@ -116,7 +116,7 @@ class EvidenceLoop:
             metrics.TICKS.labels("unavailable").inc()
             self.last_tick = self._clock()
             for followed in group:
-                followed.unavailable = f"{problem}; nothing is judged until it answers"
+                followed.unavailable = str(problem)
         for followed in group:
             self._changed(followed.key)
 

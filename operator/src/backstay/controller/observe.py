@@ -59,15 +59,18 @@ def trouble(pod: Object) -> str:
         ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
         if ended:
             last = (ended.get("message") or "").strip().splitlines()[-1:]
-            return f"container {container['name']} ended with code {ended['exitCode']}" + "".join(
-                f": {line[:_LONGEST_WORDS]}" for line in last
-            )
+            said = "".join(f": {_cut(line)}" for line in last)
+            return f"container {container['name']} ended with code {ended['exitCode']}{said}"
         if "waiting" in state:
             said = state["waiting"].get("message") or state["waiting"].get("reason", "it waits")
-            return f"container {container['name']} does not start: {said[:_LONGEST_WORDS]}"
+            return f"container {container['name']} does not start: {_cut(said)}"
         if "running" in state:
             return f"container {container['name']} runs, but its readiness probe fails"
     return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_WORDS else f"{text[: _LONGEST_WORDS - 3]}..."
 
 
 def plans(children: Children) -> dict[str, Plan]:

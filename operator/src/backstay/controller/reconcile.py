@@ -172,7 +172,8 @@ class Reconciler:
     def _measure_drain(self, key: Key, before: Status, after: Status) -> None:
         """Measure our own part of a drain: from the answer that failed the version to the route's update."""
         answered_at, shifted = self._evidence.answered_at(key), self._shifted.get(key, 0.0)
-        judged = before.rollout is not None and after.rollout is None and after.verdict is Verdict.FAIL
+        record = after.rollback
+        judged = before.rollout is not None and after.rollout is None and record is not None and record.evidence
         if judged and answered_at and shifted > answered_at:
             metrics.DRAIN_SECONDS.observe(shifted - answered_at)
             _LOG.info("%s: weight 0 is in the API server %.3f s after Prometheus' answer", key, shifted - answered_at)

@@ -204,7 +204,7 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
             commit = record.bad_commit[:10] or "the last one"
             turn.say(
                 Phase.DEGRADED,
-                f"A new configuration of version {model.version} failed: {record.reason}. "
+                f"The new configuration of version {model.version} failed: {record.reason}. "
                 f"The former one serves; revert commit {commit} or commit a better one",
                 stalled="ConfigurationRejected",
             )

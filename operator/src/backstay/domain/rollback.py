@@ -36,7 +36,7 @@ class Failure:
 def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
     """End a rollout that failed: no more traffic, and the reason on record before anything else happens."""
     at, reason = failure.at or turn.now, failure.reason
-    turn.note(rollout=None, analysis={}, step="")
+    turn.note(rollout=None, analysis={}, step="", verdict=Verdict.INCONCLUSIVE if failure.inconclusive else Verdict.FAIL)
     turn.record(Ended(rollout.version, "Failed", rollout.started_at, turn.now, reason))
     stable = turn.status.stable
     if stable is None:
@@ -67,7 +67,7 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
         record = replace(record, id=turn.rollback_id(rollout.version, rollout.digest, rollout.commit))
     turn.note(rollback=record)
     _mark(turn, record)
-    turn.announce("RollingBack", f"Version {rollout.version} gets no more traffic: {reason}", warning=True)
+    turn.announce("RollingBack", f"{_who(record)} gets no more traffic: {reason}", warning=True)
 
 
 def resume(turn: Turn) -> None:
@@ -102,7 +102,7 @@ def advance(turn: Turn) -> None:
 
 def describe(turn: Turn, record: RollbackRecord) -> None:
     """Say where the rollback stands, while Git still declares the failed version."""
-    went = f"Version {record.from_version} failed: {record.reason}. "
+    went = f"{_who(record)} failed: {record.reason}. "
     if record.state is RollbackState.REFUSED:
         turn.say(
             Phase.ROLLING_BACK,
@@ -110,14 +110,20 @@ def describe(turn: Turn, record: RollbackRecord) -> None:
             stalled="WriteBackRefused",
         )
         return
+    good = f"version {record.to_version}"
     doing = {
-        RollbackState.DRAINING: f"Moving its traffic to version {record.to_version}",
-        RollbackState.COMMITTING: f"Writing version {record.to_version} back to Git",
+        RollbackState.DRAINING: f"Moving its traffic to {'the former one' if record.revision_only else good}",
+        RollbackState.COMMITTING: f"Writing {good} back to Git",
         RollbackState.AWAITING_SYNC: f"Waiting for Argo CD to sync commit {record.commit[:10]}",
     }.get(record.state, "Done")
     cause = f" ({record.note})" if record.note else ""
     late = record.state is RollbackState.AWAITING_SYNC and turn.now - record.pushed_at > SYNC_PATIENCE
     turn.say(Phase.ROLLING_BACK, f"{went}{doing}{cause}", stalled="AwaitingSync" if late else "")
+
+
+def _who(record: RollbackRecord) -> str:
+    version = f"ersion {record.from_version}"
+    return f"The new configuration of v{version}" if record.revision_only else f"V{version}"
 
 
 def _drain(turn: Turn, record: RollbackRecord) -> None:

@@ -198,7 +198,9 @@ class _Walk:
             turn.say(Phase.PAUSED, f"Version {version} is paused at {carried} % of the traffic")
             return
         if not self._measured():
-            why = self.evidence.sentence if self.evidence and self._away() else "waiting for Prometheus to see its pods"
+            why = "waiting for Prometheus to see its pods"
+            if self.evidence is not None and self._away():
+                why = f"{self.evidence.sentence}; holding until it answers"
             turn.say(phase, f"Version {version} is ready; {why}")
             turn.wake_in(1.0)
             return
@@ -284,7 +286,8 @@ class _Walk:
             return
         progress = f"{min(stay, step.min_duration):.0f} of {step.min_duration:.0f} s"
         if step.min_requests:
-            progress += f", {requests} of {step.min_requests} requests"
+            progress += f", {requests} of {step.min_requests}" if requests < step.min_requests else f", {requests}"
+            progress += " requests"
         sentence = self.evidence.sentence if self.evidence else ""
         parts = [f"Version {self.rollout.version} gets {step.weight} % of the traffic: {progress}", sentence, why]
         turn.say(phase, "; ".join(part for part in parts if part))
@@ -304,7 +307,7 @@ class _Walk:
             case Verdict.INCONCLUSIVE:
                 return _Gate.WAIT, "the evidence must say Pass before full traffic"
             case Verdict.UNAVAILABLE:
-                return _Gate.WAIT, "holding until Prometheus answers"
+                return _Gate.WAIT, "holding until it answers"
             case Verdict.NO_DATA:
                 return _Gate.WAIT, "holding until there is data"
             case Verdict.FAIL:
