@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from backstay_playground.playground import Playground
 
-LISTENERS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager")
+LISTENERS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,31 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Start etcd and an API server, building them the first time."""
+@contextmanager
+def _started(folder: Path) -> Iterator[Cluster]:
     ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
     with Path(os.devnull).open("w", encoding="utf-8") as silence:
-        playground = Playground(tmp_path_factory.mktemp("cluster"), ports=ports, console=Console(file=silence))
+        playground = Playground(folder, ports=ports, console=Console(file=silence))
         try:
             started = Cluster(playground)
             started.start_api_server()
             yield started
         finally:
             playground.down()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start etcd and an API server, building them the first time."""
+    with _started(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def bare_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start an API server for one module alone, in which no other test has installed anything."""
+    with _started(tmp_path_factory.mktemp("bare")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -234,6 +234,16 @@ def test_a_cluster_rebuilt_in_mid_canary_serves_the_stable_version_and_tries_the
     assert not world.status.rollout.first
 
 
+def test_a_recalled_stable_versions_pods_come_first_unless_they_never_come() -> None:
+    world = World(declared("2"), seen=Observed(recall=ServedBefore(ModelIdentity("fraud", "1"))), starts=False)
+    world.turn(3)
+    assert {action.backend for action in world.did(EnsureWorkload)} == {Backend(revision("1"))}
+    assert "Waiting for pods of version 1" in world.status.message
+    world.now += 301
+    world.turn()
+    assert Backend(revision("2")) in {action.backend for action in world.did(EnsureWorkload)}
+
+
 def test_no_traffic_before_the_canary_pods_and_as_many_fresh_baseline_pods_are_ready() -> None:
     world = bumped_to_2()
     world.starts = False
@@ -601,6 +611,7 @@ def test_another_configuration_of_the_same_version_that_fails_changes_nothing_in
     world.turn(3)
     assert not world.did(CommitRollback)
     assert (world.status.phase, world.status.stalled) == (Phase.DEGRADED, "ConfigurationRejected")
+    assert world.status.message.startswith("The new configuration of version 1 failed: errors 9.0 %")
     assert world.weight("1") == 100
 
 
@@ -667,6 +678,7 @@ def test_a_canary_that_never_gets_ready_fails() -> None:
     world.turn()
     assert world.status.rollback is not None
     assert world.status.rollback.reason == "its pods were not ready within 600 s: container server ended"
+    assert world.status.verdict is Verdict.FAIL
 
 
 def test_a_canary_that_never_gets_ready_is_not_blamed_when_fresh_pods_of_stable_do_not_either() -> None:

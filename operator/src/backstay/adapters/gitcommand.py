@@ -222,7 +222,7 @@ def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
         return GitAbsent(f"{where} has no such repository or branch, or hides it from this credential: {said}")
     if rejected or _REFUSED.search(text):
         return GitRefused(
-            f"{where} refused: {said}; give the Git credential the right to push, or merge the change by hand"
+            f"{where} refused: {said}; give the Git credential the right to push, or make the change yourself"
         )
     if _NETWORK.search(text):
         return GitUnavailable(f"{where} cannot be reached: {said}")

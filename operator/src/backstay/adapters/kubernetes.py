@@ -54,6 +54,11 @@ class Kind:
     kind: str
     plural: str
 
+    @property
+    def group(self) -> str:
+        """Return the API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
     def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
         """Build the URL path; without a namespace, that of all namespaces or of a cluster-wide kind."""
         prefix = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"

@@ -237,8 +237,7 @@ class Hands:
 
     async def _announce(self, key: Key, desired: ModelDeployment, action: Announce) -> None:
         """Send an Event. Events inform people; losing one must never hold up a drain."""
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        seed = f"{desired.uid}{action.reason}{action.message}{now}"
+        now = datetime.now(UTC)
         faults.point("before:event")
         try:
             await self._cluster.create(
@@ -247,10 +246,11 @@ class Hands:
                     "apiVersion": EVENT.api_version,
                     "kind": EVENT.kind,
                     "metadata": {
-                        "name": f"{key.name}.{hashlib.sha256(seed.encode()).hexdigest()[:16]}",
+                        # kubectl describe lists them by name.
+                        "name": f"{key.name}.{round(now.timestamp() * 1e6):x}",
                         "namespace": key.namespace,
                     },
-                    "eventTime": now,
+                    "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
                     "reportingController": f"{GROUP}/controller",
                     "reportingInstance": "backstay-controller",
                     "action": action.reason,

@@ -13,9 +13,12 @@ from prometheus_client import start_http_server
 from backstay.adapters.kubernetes import (
     ACCESS_REVIEW,
     APPLICATION,
+    CONFIG_MAP,
+    EVENT,
     HTTP_ROUTE,
     MODEL_DEPLOYMENT,
     NAMESPACE,
+    POD,
     ApiError,
     Cluster,
     Kind,
@@ -38,10 +41,14 @@ _LOG = logging.getLogger(__name__)
 _RESYNC = 300.0
 _PATIENCE = 120.0
 _RIGHTS: tuple[tuple[Kind, str, str], ...] = (
-    (MODEL_DEPLOYMENT, "", "watch"),
+    *((MODEL_DEPLOYMENT, "", verb) for verb in ("get", "list", "watch")),
     (MODEL_DEPLOYMENT, "status", "update"),
-    *((kind, "", verb) for kind in CHILDREN for verb in ("watch", "create", "patch", "delete")),
+    *((kind, "", verb) for kind in CHILDREN for verb in ("get", "list", "watch", "create", "patch", "delete")),
     (HTTP_ROUTE, "", "update"),
+    (CONFIG_MAP, "", "create"),
+    (CONFIG_MAP, "", "patch"),
+    (POD, "", "list"),
+    (EVENT, "", "create"),
     (APPLICATION, "", "get"),
     (APPLICATION, "", "patch"),
 )
@@ -101,22 +108,25 @@ class Controller:
 
     async def missing_rights(self) -> list[str]:
         """Ask the API server which of the rights that the controller needs it does not have."""
-        missing = []
-        for kind, sub, verb in _RIGHTS:
-            group = kind.api_version.partition("/")[0] if "/" in kind.api_version else ""
-            attributes = {"group": group, "resource": kind.plural, "subresource": sub, "verb": verb}
-            answer = await self.cluster.create(
-                ACCESS_REVIEW,
-                {
-                    "apiVersion": ACCESS_REVIEW.api_version,
-                    "kind": ACCESS_REVIEW.kind,
-                    "metadata": {},
-                    "spec": {"resourceAttributes": attributes},
-                },
-            )
-            if not answer["status"]["allowed"]:
-                missing.append(f"{verb} {kind.plural}{'/' + sub if sub else ''}.{group or 'core'}")
-        return missing
+        answers = await asyncio.gather(*(self._may(*right) for right in _RIGHTS))
+        return [
+            f"{verb} {kind.plural}{'/' + sub if sub else ''}.{kind.group or 'core'}"
+            for (kind, sub, verb), allowed in zip(_RIGHTS, answers, strict=True)
+            if not allowed
+        ]
+
+    async def _may(self, kind: Kind, sub: str, verb: str) -> bool:
+        attributes = {"group": kind.group, "resource": kind.plural, "subresource": sub, "verb": verb}
+        answer = await self.cluster.create(
+            ACCESS_REVIEW,
+            {
+                "apiVersion": ACCESS_REVIEW.api_version,
+                "kind": ACCESS_REVIEW.kind,
+                "metadata": {},
+                "spec": {"resourceAttributes": attributes},
+            },
+        )
+        return bool(answer["status"]["allowed"])
 
     async def _list_children(self) -> None:
         for kind in CHILDREN:

@@ -32,7 +32,7 @@ from backstay.domain.decide import decide
 from backstay.domain.observed import Backend, Observed, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan, WeightStep
 from backstay.domain.split import FULL
-from backstay.domain.status import Phase, Status, Verdict
+from backstay.domain.status import Phase, Status
 from backstay.judge.accumulate import Memory
 
 _LOG = logging.getLogger(__name__)

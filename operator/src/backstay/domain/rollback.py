@@ -13,6 +13,7 @@ from backstay.domain.status import (
     RollbackRecord,
     RollbackState,
     RolloutState,
+    Verdict,
 )
 from backstay.domain.turn import Turn
 
@@ -36,7 +37,9 @@ class Failure:
 def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
     """End a rollout that failed: no more traffic, and the reason on record before anything else happens."""
     at, reason = failure.at or turn.now, failure.reason
-    turn.note(rollout=None, analysis={}, step="", verdict=Verdict.INCONCLUSIVE if failure.inconclusive else Verdict.FAIL)
+    turn.note(
+        rollout=None, analysis={}, step="", verdict=Verdict.INCONCLUSIVE if failure.inconclusive else Verdict.FAIL
+    )
     turn.record(Ended(rollout.version, "Failed", rollout.started_at, turn.now, reason))
     stable = turn.status.stable
     if stable is None:
@@ -106,7 +109,8 @@ def describe(turn: Turn, record: RollbackRecord) -> None:
     if record.state is RollbackState.REFUSED:
         turn.say(
             Phase.ROLLING_BACK,
-            f"{went}All traffic is on version {record.to_version}, but Git was not changed: {record.note}",
+            f"{went}All traffic is on version {record.to_version}, but Git was not changed: {record.note}. "
+            "This is tried again every 30 s",
             stalled="WriteBackRefused",
         )
         return
@@ -122,8 +126,9 @@ def describe(turn: Turn, record: RollbackRecord) -> None:
 
 
 def _who(record: RollbackRecord) -> str:
-    version = f"ersion {record.from_version}"
-    return f"The new configuration of v{version}" if record.revision_only else f"V{version}"
+    if record.revision_only:
+        return f"The new configuration of version {record.from_version}"
+    return f"Version {record.from_version}"
 
 
 def _drain(turn: Turn, record: RollbackRecord) -> None:
@@ -163,7 +168,8 @@ def _commit(turn: Turn, record: RollbackRecord) -> None:
                 record, state=RollbackState.AWAITING_SYNC, commit=answer.commit, pushed_at=answer.at, note=answer.note
             )
         )
-        turn.announce("RollbackPushed", f"Commit {answer.commit[:10]} says version {record.to_version} in Git again")
+        done = answer.note or f"Git says version {record.to_version} again"
+        turn.announce("RollbackPushed", f"{done}: commit {answer.commit[:10]}")
         turn.wake_in(0.0)
         return
     stable = turn.status.stable
@@ -196,7 +202,7 @@ def _await_sync(turn: Turn, record: RollbackRecord) -> None:
             _finish(turn, replace(record, synced_at=at))
             turn.announce(
                 "RolledBack",
-                f"Version {record.from_version} -> {record.to_version}: commit {record.commit[:10]} is synced",
+                f"Version {record.from_version} is out of Git and cluster: Argo CD synced commit {record.commit[:10]}",
             )
         case NotSynced(cause):
             if cause != record.note and cause:

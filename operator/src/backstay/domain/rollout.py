@@ -116,6 +116,8 @@ class _Walk:
             if self.evidence.verdict is Verdict.FAIL:
                 self._fail(self.evidence.sentence, self.evidence.details)
                 return
+        if self._stable_comes_first():
+            return
         self._provide(weight)
         if self.rollout.step_since and not self.turn.observed.ready(self.canary):
             # Its pods died: the step begins anew when they are back, or fails like pods that never came.
@@ -128,6 +130,19 @@ class _Walk:
             carried = self._carried(weight)
             self._serve(carried)
             self._ramp(weight, carried)
+
+    def _stable_comes_first(self) -> bool:
+        """Start nothing beside a stable version that was only just recalled and serves nobody yet.
+
+        Its pods may be broken, so half of the time that the canary's pods have is the limit.
+        """
+        turn, stable = self.turn, self.turn.status.stable
+        left = self.plan.rollout.progress_deadline / 2 - (turn.now - self.rollout.started_at)
+        if stable is None or turn.observed.route is not None or turn.observed.ready(Backend(self.stable)) or left <= 0:
+            return False
+        turn.say(Phase.STARTING, f"Waiting for pods of version {stable.version}, which was stable here before")
+        turn.wake_in(left)
+        return True
 
     def _bake(self) -> WeightStep:
         """The first version has nothing to be compared with: it takes all traffic for the last step's time."""
