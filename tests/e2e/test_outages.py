@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from backstay_playground.demo.stage import MODEL, Pace
 from backstay_playground.demo.traffic import Traffic, tally
 from backstay_playground.demo.watcher import Seen
 from backstay_playground.playground import Playground
+
+pytestmark = pytest.mark.e2e
 
 RATE = 30.0
 MINUTE = 60.0

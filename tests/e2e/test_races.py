@@ -15,6 +15,8 @@ from backstay_playground.demo.controller import scale_controller
 from backstay_playground.demo.stage import MODEL, Stage
 from backstay_playground.demo.traffic import Traffic, tally
 
+pytestmark = pytest.mark.e2e
+
 RATE = 30.0
 # Bounded: more pushes than this can come during a rollback on no machine.
 MOST_PUSHES = 60

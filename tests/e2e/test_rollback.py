@@ -17,6 +17,8 @@ from backstay_playground.demo.stage import MODEL
 from backstay_playground.demo.traffic import Traffic
 from backstay_playground.demo.watcher import Seen
 
+pytestmark = pytest.mark.e2e
+
 RATE = 30.0
 WINDOW = 60.0
 LARGEST_STATUS = 6000

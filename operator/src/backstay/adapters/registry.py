@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from backstay.domain.resource import Key
 
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
+
 
 class RegistryUnavailableError(Exception):
     """The registry did not answer; the text is a sentence for people."""
@@ -60,6 +62,10 @@ class Registry:
             yield
         except (MlflowException, OSError) as problem:
             first = (str(problem).splitlines() or [type(problem).__name__])[0]
+            if isinstance(problem, MlflowException) and problem.error_code == _ABSENT:
+                raise RegistryUnavailableError(
+                    f"The registry {self._uri} does not have what model {model} needs: {first}; register it there"
+                ) from problem
             raise RegistryUnavailableError(
                 f"The registry {self._uri} does not answer for model {model}: {first}"
             ) from problem

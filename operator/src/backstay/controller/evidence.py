@@ -32,6 +32,8 @@ class EvidenceLoop:
         self._wanted = asyncio.Event()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
         self.last_tick = clock()
+        # What the last tick failed with: it is told once, not every tick.
+        self._problem = ""
 
     def watch(self, key: Key, interest: Interest) -> None:
         """Follow a model from now on."""
@@ -109,10 +111,13 @@ class EvidenceLoop:
                     if followed.started or not followed.memory.tick or tick >= followed.memory.tick:
                         followed.take(reading)
             self.last_tick = self._clock()
+            self._problem = ""
             metrics.TICKS.labels("read").inc()
             metrics.TICK_SECONDS.observe(self.last_tick - begun)
         except PrometheusUnavailableError as problem:
-            _LOG.warning("%s", problem)
+            if str(problem) != self._problem:
+                _LOG.warning("%s", problem)
+            self._problem = str(problem)
             metrics.TICKS.labels("unavailable").inc()
             self.last_tick = self._clock()
             for followed in group:

@@ -64,6 +64,8 @@ class _Answers:
     sync: observed.Sync = field(default_factory=observed.NotSynced)
     sync_of: str = ""
     refreshed_at: float = 0.0
+    # Why the commit of the declared version is not known: it is told once, not every time.
+    unlocated: str = ""
 
 
 class _NoSourceError(Exception):
@@ -300,9 +302,10 @@ class GitOps:
         try:
             _, located = await self._find(desired)
         except (*_PERMANENT, *_PASSING) as problem:
-            _LOG.info(
-                "%s: the commit of version %s is not known yet: %s", desired.key, desired.plan.model.version, problem
-            )
+            if answers.unlocated != str(problem):
+                version = desired.plan.model.version
+                _LOG.info("%s: the commit of version %s is not known yet: %s", desired.key, version, problem)
+            answers.unlocated = str(problem)
             return
         commit = _set_by(located, desired.plan.model.version)
         if commit:

@@ -40,6 +40,7 @@ _LOG = logging.getLogger(__name__)
 
 _RESYNC = 300.0
 _PATIENCE = 120.0
+_START_AGAIN_AFTER = 5.0
 _RIGHTS: tuple[tuple[Kind, str, str], ...] = (
     *((MODEL_DEPLOYMENT, "", verb) for verb in ("get", "list", "watch")),
     (MODEL_DEPLOYMENT, "status", "update"),
@@ -82,7 +83,14 @@ class Controller:
         metrics.QUEUE_AGE.set_function(self.queue.oldest_age)
 
     async def start(self) -> None:
-        """Fill the store before anything is decided, then start to work."""
+        """Say which rights are missing, fill the store before anything is decided, then start to work.
+
+        Raises:
+            ApiError: the API server does not let it, or not now; it can be started again.
+        """
+        missing = await self.missing_rights()
+        if missing:
+            _LOG.error("The controller may not: %s. Apply operator/config/rbac", ", ".join(missing))
         if not self.gitops.cluster_name:
             system = await self.cluster.get(NAMESPACE, None, "kube-system")
             self.gitops.cluster_name = system["metadata"]["uid"]
@@ -184,10 +192,11 @@ def register(controller: Controller, registry: kopf.OperatorRegistry) -> None:
         settings.watching.inactivity_timeout = 120
         settings.queueing.worker_limit = 50
         settings.queueing.idle_timeout = 0.05
-        missing = await controller.missing_rights()
-        if missing:
-            _LOG.error("The controller may not: %s. Apply operator/config/rbac", ", ".join(missing))
-        await controller.start()
+        try:
+            await controller.start()
+        except ApiError as problem:
+            # What is missing may come; kopf says this in one line and tries again.
+            raise kopf.TemporaryError(str(problem), delay=_START_AGAIN_AFTER) from problem
 
     @kopf.on.login(registry=registry)
     def login(**arguments: Any) -> kopf.ConnectionInfo | None:
