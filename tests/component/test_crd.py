@@ -24,7 +24,7 @@ NAMESPACE = "crd-tests"
 
 
 class Cluster(Protocol):
-    """What these tests need of the fixture `cluster`."""
+    """What these tests need of the fixture `bare_cluster`."""
 
     kubeconfig: Path
 
@@ -39,26 +39,26 @@ def eventually() -> Retrying:
 
 
 @pytest.fixture(scope="module")
-def applied(cluster: Cluster) -> Iterator[str]:
+def applied(bare_cluster: Cluster) -> Iterator[str]:
     """Install everything in one go and return what kubectl said."""
-    answer = cluster.kubectl("apply", "-k", str(ROOT))
+    answer = bare_cluster.kubectl("apply", "-k", str(ROOT))
     assert answer.returncode == 0, answer.stderr
-    established = cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD['metadata']['name']}")
+    established = bare_cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD['metadata']['name']}")
     assert established.returncode == 0, established.stderr
-    cluster.kubectl("create", "namespace", NAMESPACE)
+    bare_cluster.kubectl("create", "namespace", NAMESPACE)
     for attempt in eventually():
         with attempt:
-            listed = cluster.kubectl("get", "modeldeployments", "-n", NAMESPACE)
+            listed = bare_cluster.kubectl("get", "modeldeployments", "-n", NAMESPACE)
             assert listed.returncode == 0, listed.stderr
     yield answer.stdout + answer.stderr
-    cluster.kubectl("delete", "deployment", "-n", "backstay-system", "backstay-controller", "--wait=false")
-    cluster.kubectl("delete", "modeldeployments", "-n", NAMESPACE, "--all", "--wait=false")
+    bare_cluster.kubectl("delete", "deployment", "-n", "backstay-system", "backstay-controller", "--wait=false")
+    bare_cluster.kubectl("delete", "modeldeployments", "-n", NAMESPACE, "--all", "--wait=false")
 
 
 @pytest.fixture(scope="module")
-def api(cluster: Cluster, applied: str) -> Iterator[client.ApiClient]:
+def api(bare_cluster: Cluster, applied: str) -> Iterator[client.ApiClient]:
     assert applied
-    with config.new_client_from_config(str(cluster.kubeconfig)) as connection:
+    with config.new_client_from_config(str(bare_cluster.kubeconfig)) as connection:
         yield connection
 
 
@@ -90,7 +90,7 @@ def ask(api: client.ApiClient, manifest: str) -> Answer:
     return Answer("", [])
 
 
-def test_one_apply_installs_everything_on_a_bare_cluster(cluster: Cluster, applied: str) -> None:
+def test_one_apply_installs_everything_on_a_bare_cluster(bare_cluster: Cluster, applied: str) -> None:
     assert "Warning" not in applied
     for kind, name in (
         ("crd", "modeldeployments.backstay.dev"),
@@ -99,13 +99,13 @@ def test_one_apply_installs_everything_on_a_bare_cluster(cluster: Cluster, appli
         ("validatingadmissionpolicybinding", "backstay-people"),
         ("validatingadmissionpolicybinding", "backstay-argocd-refresh-only"),
     ):
-        found = cluster.kubectl("get", kind, name)
+        found = bare_cluster.kubectl("get", kind, name)
         assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_second_apply_changes_nothing_and_the_pod_is_restricted(cluster: Cluster) -> None:
-    again = cluster.kubectl("apply", "--dry-run=server", "-k", str(ROOT))
+def test_a_second_apply_changes_nothing_and_the_pod_is_restricted(bare_cluster: Cluster) -> None:
+    again = bare_cluster.kubectl("apply", "--dry-run=server", "-k", str(ROOT))
     assert again.returncode == 0, again.stderr
     # The namespace warns of pods that the restricted policy would refuse.
     assert again.stderr == ""
@@ -134,8 +134,8 @@ def test_there_are_enough_specs_to_matter() -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_defaults_are_filled_in(cluster: Cluster) -> None:
-    answer = cluster.kubectl("create", "--dry-run=server", "-n", NAMESPACE, "-o", "json", "-f", str(MINIMAL))
+def test_defaults_are_filled_in(bare_cluster: Cluster) -> None:
+    answer = bare_cluster.kubectl("create", "--dry-run=server", "-n", NAMESPACE, "-o", "json", "-f", str(MINIMAL))
     spec = json.loads(answer.stdout)["spec"]
     written = yaml.safe_load(MINIMAL.read_text())["spec"]
     assert spec["model"] == written["model"]
@@ -158,11 +158,11 @@ def test_defaults_are_filled_in(cluster: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_defaults_of_an_objective_are_filled_in(cluster: Cluster) -> None:
+def test_defaults_of_an_objective_are_filled_in(bare_cluster: Cluster) -> None:
     manifest = yaml.safe_load(MINIMAL.read_text())
     objective = {"metric": "errorRatio", "max": 0.05}
     manifest["spec"]["analysis"] = {"signals": [{"name": "limit", "objective": objective}]}
-    answer = cluster.kubectl(
+    answer = bare_cluster.kubectl(
         "create", "--dry-run=server", "-n", NAMESPACE, "-o", "json", "-f", "-", stdin=json.dumps(manifest)
     )
     (signal,) = json.loads(answer.stdout)["spec"]["analysis"]["signals"]
@@ -193,20 +193,20 @@ def test_kubectl_explain_has_a_text_for_every_field() -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_the_crd_is_small_and_its_names_work(cluster: Cluster) -> None:
+def test_the_crd_is_small_and_its_names_work(bare_cluster: Cluster) -> None:
     assert len(json.dumps(CRD)) < 200_000
     for name in ("mdep", "backstay", "all"):
-        answer = cluster.kubectl("get", name, "-n", NAMESPACE)
+        answer = bare_cluster.kubectl("get", name, "-n", NAMESPACE)
         assert answer.returncode == 0, answer.stderr
-    explained = cluster.kubectl("explain", "mdep.spec.rollout.steps")
+    explained = bare_cluster.kubectl("explain", "mdep.spec.rollout.steps")
     assert "ends when its minDuration and" in explained.stdout
 
 
-def test_columns_of_kubectl_get(cluster: Cluster, applied: str) -> None:
+def test_columns_of_kubectl_get(bare_cluster: Cluster, applied: str) -> None:
     assert applied
     manifest = yaml.safe_load(MINIMAL.read_text())
     manifest["metadata"]["name"] = "columns"
-    created = cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(manifest))
+    created = bare_cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(manifest))
     assert created.returncode == 0, created.stderr
     status = {
         "observedGeneration": 1,
@@ -231,17 +231,17 @@ def test_columns_of_kubectl_get(cluster: Cluster, applied: str) -> None:
             }
         ],
     }
-    patched = cluster.kubectl(
+    patched = bare_cluster.kubectl(
         *("patch", "mdep", "columns", "-n", NAMESPACE, "--subresource=status", "--type=merge"),
         *("-p", json.dumps({"status": status})),
     )
     assert patched.returncode == 0, patched.stderr
-    stored = json.loads(cluster.kubectl("get", "mdep", "columns", "-n", NAMESPACE, "-o", "json").stdout)
+    stored = json.loads(bare_cluster.kubectl("get", "mdep", "columns", "-n", NAMESPACE, "-o", "json").stdout)
     assert stored["status"] == status
-    header, row = cluster.kubectl("get", "mdep", "columns", "-n", NAMESPACE).stdout.splitlines()
+    header, row = bare_cluster.kubectl("get", "mdep", "columns", "-n", NAMESPACE).stdout.splitlines()
     assert header.split() == ["NAME", "VERSION", "STABLE", "PHASE", "STEP", "WEIGHT", "VERDICT", "AGE"]
     assert row.split()[:-1] == ["columns", "7", "6", "RollingBack", "2/4", "0", "Fail"]
-    header, row = cluster.kubectl("get", "mdep", "columns", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()
+    header, row = bare_cluster.kubectl("get", "mdep", "columns", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()
     assert header.split()[-2:] == ["MESSAGE", "COMMIT"]
     assert row.split()[-4:] == ["Version", "7", "failed", "1f0c6b2"]
 
@@ -255,11 +255,13 @@ def test_columns_of_kubectl_get(cluster: Cluster, applied: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("applied")
-def test_a_status_outside_the_contract_is_refused(cluster: Cluster, status: dict[str, Any], complaint: str) -> None:
+def test_a_status_outside_the_contract_is_refused(
+    bare_cluster: Cluster, status: dict[str, Any], complaint: str
+) -> None:
     manifest = yaml.safe_load(MINIMAL.read_text())
     manifest["metadata"]["name"] = "contract"
-    cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(manifest))
-    patched = cluster.kubectl(
+    bare_cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(manifest))
+    patched = bare_cluster.kubectl(
         *("patch", "mdep", "contract", "-n", NAMESPACE, "--subresource=status", "--type=merge", "--dry-run=server"),
         *("-p", json.dumps({"status": status})),
     )

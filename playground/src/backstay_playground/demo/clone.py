@@ -85,10 +85,6 @@ class Clone:
         """Return a file as it was at a commit."""
         return self.git("show", f"{commit}:{path}").encode()
 
-    def holds(self, commit: str) -> bool:
-        """Tell whether a commit is on the branch."""
-        return self.git("rev-list", "--count", f"HEAD..{commit}").strip() == "0"
-
 
 @contextmanager
 def cloned(gitea: Gitea, url: str, branch: str) -> Iterator[Clone]:
