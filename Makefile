@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two at a time, each in a network of its own, so that both can have a playground.
+SIDE_BY_SIDE = --tx '2*popen//python=$(BIN)/python -I -S playground/src/backstay_playground/own_network.py' --dist loadfile --no-loadscope-reorder
 UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
 
 .PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback lock clean
@@ -38,7 +40,7 @@ demo: setup ## The main job as a story: a good version goes live, a bad one goes
 
 test: lint ## Everything: linters, unit, component and end-to-end tests
 	@$(BIN)/python -m backstay_playground build
-	@$(BIN)/python -m pytest tests/unit tests/component tests/e2e
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e tests/component tests/unit
 
 test-unit: setup ## The fast tests, without any server
 	@$(BIN)/python -m pytest tests/unit
@@ -47,7 +49,7 @@ test-component: setup ## Tests against a real API server
 	@$(BIN)/python -m pytest tests/component
 
 test-e2e: setup ## Tests on the whole playground
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e
 
 lint: setup ## ruff, mypy --strict and import-linter
 	@$(BIN)/ruff check .

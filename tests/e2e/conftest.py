@@ -1,7 +1,7 @@
 """The whole playground for the tests in this folder: real API server, Argo CD, Prometheus, gateway, Gitea and MLflow.
 
-It is brought up once for all of them. Each test gets an environment of its own in the same GitOps repository, so that
-none depends on what another left.
+It is brought up once for all of them, or once a worker when they are distributed. Each test gets an environment of its
+own in the same GitOps repository, so that none depends on what another left.
 """
 
 import json
@@ -36,9 +36,16 @@ RATE = 60.0
 
 
 @pytest.fixture(scope="session")
-def playground() -> Iterator[Playground]:
-    """Bring the playground up; with BACKSTAY_KEEP set it stays up for the next run."""
-    running = Playground(console=Console(width=120))
+def playground(worker_id: str) -> Iterator[Playground]:
+    """Bring the playground up; with BACKSTAY_KEEP set it stays up for the next run.
+
+    Tests that are distributed have a playground for each worker, in the worker's own network: what an earlier worker
+    left behind, because it was killed, ran in another one.
+    """
+    state = "" if worker_id == "master" else f".playground-{worker_id}"
+    running = Playground(state, console=Console(width=120))
+    if state:
+        running.down()
     running.up()
     yield running
     if not os.environ.get("BACKSTAY_KEEP"):

@@ -1,4 +1,7 @@
-"""Locks: one command at a time works on a state folder, and one playground at a time owns the loopback addresses."""
+"""Locks: one command at a time works on a state folder, and one playground at a time owns the loopback addresses.
+
+A process in a network namespace of its own has loopback addresses of its own.
+"""
 
 import fcntl
 import hashlib
@@ -38,11 +41,12 @@ def state_lock(state: Path) -> Iterator[None]:
 
 
 def _owner_file() -> Path:
-    return user_cache() / "owner"
+    network = Path("/proc/self/ns/net").stat().st_ino
+    return user_cache() / f"owner-{network}"
 
 
 def claim(layout: Layout) -> None:
-    """Make this state folder the owner of the ClusterIPs and pod addresses, which all playgrounds share.
+    """Make this state folder the owner of this network's ClusterIPs and pod addresses, which all playgrounds share.
 
     Raises:
         PlaygroundError: another playground runs.
