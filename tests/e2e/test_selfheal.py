@@ -39,8 +39,8 @@ class Case:
     def workload(self) -> str:
         return f"{MODEL}-{self.revision}"
 
-    def kubectl(self, verb: str, *args: str) -> str:
-        answer: str = self.delivery.kubectl(verb, f"--namespace={self.delivery.target.namespace}", *args)
+    def kubectl(self, *args: str) -> str:
+        answer: str = self.delivery.kubectl(*args, f"--namespace={self.delivery.target.namespace}")
         return answer
 
     def find(self, kind: str, name: str) -> dict[str, Any]:
@@ -92,12 +92,37 @@ HARMLESS: dict[str, tuple[str, str, Callable[[Case, str, str], None]]] = {
             kind, name, [{"op": "add", "path": "/spec/hostnames/-", "value": "elsewhere.example.com"}]
         ),
     ),
+    "route-with-another-filter": (
+        "httproute",
+        MODEL,
+        lambda case, kind, name: case.patch(
+            kind,
+            name,
+            [
+                {
+                    "op": "add",
+                    "path": "/spec/rules/0/filters",
+                    "value": [
+                        {
+                            "type": "ResponseHeaderModifier",
+                            "responseHeaderModifier": {"set": [{"name": "x", "value": "y"}]},
+                        }
+                    ],
+                }
+            ],
+        ),
+    ),
     "service-of-the-model-deleted": ("service", MODEL, Case.delete),
     "plan-deleted": ("controllerrevision", "", Case.delete),
     "workload-scaled": (
         "deployment",
         "",
         lambda case, kind, name: _ignore(case.kubectl("scale", kind, name, "--replicas=2")),
+    ),
+    "workload-restarted": (
+        "deployment",
+        "",
+        lambda case, kind, name: _ignore(case.kubectl("rollout", "restart", kind, name)),
     ),
     "image-changed": (
         "deployment",

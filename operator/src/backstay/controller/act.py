@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -21,7 +22,7 @@ from backstay.adapters.kubernetes import (
     Object,
 )
 from backstay.adapters.traffic import TrafficProvider
-from backstay.controller import faults
+from backstay.controller import faults, observe
 from backstay.controller.gitops import GitOps
 from backstay.controller.store import Children, Store
 from backstay.domain.actions import (
@@ -39,6 +40,7 @@ from backstay.domain.actions import (
     Retire,
     ShiftTraffic,
 )
+from backstay.domain.observed import Route
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment
 
 _NOTE_LENGTH = 1000
@@ -57,8 +59,8 @@ class Hands:
         self._provider = provider
         self._gitops = gitops
         self._gateway_known = False
-        # What an object looked like after we applied it although it held something else than what we asked for (an
-        # admission webhook, a normalised quantity): without this memory it would be applied for ever.
+        # What an object looked like after we wrote it although it held something else than what we asked for (an
+        # admission webhook, a normalised quantity): without this memory it would be written for ever.
         self._settled: dict[tuple[Key, str, str], tuple[str, str]] = {}
 
     async def require_gateway(self) -> None:
@@ -127,11 +129,21 @@ class Hands:
     def _children(self, desired: ModelDeployment) -> Children:
         return self._store.owned(desired.key, desired.uid)
 
+    def observe_route(self, desired: ModelDeployment) -> Route | None:
+        """Read the route; what became of our last write of it counts as what was asked for."""
+        children, kind = self._children(desired), self._provider.kind
+        found, live = observe.route(children, self._provider, desired), children.get(kind, desired.key.name)
+        if found is None or live is None or found.as_declared:
+            return found
+        return replace(found, as_declared=self._is_settled(desired.key, kind, live))
+
     async def _ensure(self, desired: ModelDeployment, kind: Kind, body: Object, name: str) -> None:
         live = self._children(desired).get(kind, body["metadata"]["name"])
         if live is not None and "deletionTimestamp" in live["metadata"]:
             raise BlockedError(f"Waiting for the former {kind.kind} {body['metadata']['name']} to be gone")
-        if live is not None and (manifests.is_as_wanted(body, live) or self._is_settled(desired.key, kind, body, live)):
+        if live is not None and (
+            manifests.is_as_wanted(body, live) or self._is_settled(desired.key, kind, live, _digest(body))
+        ):
             return
         if live is None:
             await self._refuse_foreign(desired, kind, body["metadata"]["name"])
@@ -144,13 +156,14 @@ class Hands:
             applied = await self._cluster.replace_spec(kind, body)
             faults.point("after:restore")
         if not manifests.is_as_wanted(body, applied):
-            slot = (desired.key, kind.kind, body["metadata"]["name"])
-            self._settled[slot] = (_digest(body), _edition(applied))
+            self._settle(desired.key, kind, applied, _digest(body))
         self._store.put_child(kind, applied)
 
-    def _is_settled(self, key: Key, kind: Kind, body: Object, live: Object) -> bool:
-        slot = (key, kind.kind, body["metadata"]["name"])
-        return self._settled.get(slot) == (_digest(body), _edition(live))
+    def _settle(self, key: Key, kind: Kind, written: Object, wanted: str = "") -> None:
+        self._settled[key, kind.kind, written["metadata"]["name"]] = (wanted, _edition(written))
+
+    def _is_settled(self, key: Key, kind: Kind, live: Object, wanted: str = "") -> bool:
+        return self._settled.get((key, kind.kind, live["metadata"]["name"])) == (wanted, _edition(live))
 
     async def _refuse_foreign(self, desired: ModelDeployment, kind: Kind, name: str) -> None:
         """Wait for an object of somebody else's: it is never adopted."""
@@ -220,6 +233,7 @@ class Hands:
         except MissingKindError as missing:
             raise BlockedError(_no_gateway(missing)) from missing
         self._store.put_child(kind, written)
+        self._settle(desired.key, kind, written)
 
     async def _look_again(self, desired: ModelDeployment, kind: Kind) -> None:
         """Fetch what somebody else changed, so that the next decision is made on it."""

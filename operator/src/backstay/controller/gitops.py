@@ -1,7 +1,6 @@
 """Git, Argo CD and the registry, asked in the background: a reconcile reads the last answer, a new one wakes it."""
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -18,11 +17,10 @@ from backstay.adapters.argocd import (
     sync_state,
     tracking_application,
 )
-from backstay.adapters.credentials import CredentialError, Credentials
-from backstay.adapters.git import Repository
+from backstay.adapters.credentials import CredentialError
 from backstay.adapters.gitcommand import GitError
 from backstay.adapters.gitlocate import Located
-from backstay.adapters.giturl import GitUrlError, normalise_url
+from backstay.adapters.giturl import GitUrlError
 from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
 from backstay.adapters.registry import Registry, RegistryUnavailableError, alias
 from backstay.adapters.rollbackcommit import (
@@ -38,6 +36,7 @@ from backstay.adapters.rollbackcommit import (
 )
 from backstay.adapters.versionfile import VersionFileError
 from backstay.controller import faults
+from backstay.controller.gitwriter import GitWriters
 from backstay.controller.settings import Settings
 from backstay.domain import observed
 from backstay.domain.resource import GROUP, KIND, TRACKING_ID, Key, ModelDeployment, ModelIdentity
@@ -77,44 +76,6 @@ _PERMANENT = (_NoSourceError, VersionFileError, GitUrlError, CredentialError)
 _PASSING = (ApiError, GitError)
 
 
-@dataclass(slots=True)
-class _Pending:
-    request: RollbackRequest
-    done: "asyncio.Future[RollbackOutcome]"
-
-
-class _Writer:
-    """The one writer of a repository's branch: what is asked for while it pushes goes out together in the next push."""
-
-    def __init__(self, repository: Repository) -> None:
-        self.repository = repository
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="git")
-        self._pending: list[_Pending] = []
-        self._running: asyncio.Task[None] | None = None
-
-    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
-
-    async def write(self, request: RollbackRequest) -> RollbackOutcome:
-        waiting = _Pending(request, asyncio.get_running_loop().create_future())
-        self._pending.append(waiting)
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._drain())
-        return await waiting.done
-
-    async def _drain(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending, []
-            try:
-                outcomes = await self.call(self.repository.rollback, [waiting.request for waiting in batch])
-            except Exception as problem:  # noqa: BLE001 - handed to everyone who waits
-                for waiting in batch:
-                    waiting.done.set_exception(problem)
-                continue
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.done.set_result(outcome)
-
-
 class GitOps:
     """Answers from outside the cluster, by ModelDeployment."""
 
@@ -128,7 +89,7 @@ class GitOps:
         self.cluster_name = settings.cluster_name
         self._answers: dict[Key, _Answers] = {}
         self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
-        self._writers: dict[tuple[str, str], _Writer] = {}
+        self._writers = GitWriters(settings)
         self._registries: dict[str, Registry] = {}
         self._registry_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="registry")
 
@@ -275,32 +236,15 @@ class GitOps:
         self._of(desired.key).source = found
         return found
 
-    def _writer(self, source: Source) -> _Writer:
-        identity = (normalise_url(source.url), source.branch)
-        if identity not in self._writers:
-            folder = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-            credentials = Credentials(self._settings.git_credentials) if self._settings.git_credentials else None
-            repository = Repository(
-                source.url,
-                source.branch,
-                workdir=self._settings.state / "git" / folder,
-                credentials=credentials,
-                checkpoint=faults.point,
-            )
-            self._writers[identity] = _Writer(repository)
-        return self._writers[identity]
-
-    async def _find(self, desired: ModelDeployment) -> tuple[Source, Located]:
+    async def _find(self, desired: ModelDeployment) -> Located:
         source = await self._source(desired)
-        writer = self._writer(source)
-        located: Located = await writer.call(_locate, writer.repository, source.path, desired.key.name)
-        return source, located
+        return await self._writers.of(source).locate(source.path, desired.key.name)
 
     async def _locate(self, desired: ModelDeployment) -> None:
         answers = self._of(desired.key)
         answers.answered_at = self._clock()
         try:
-            _, located = await self._find(desired)
+            located = await self._find(desired)
         except (*_PERMANENT, *_PASSING) as problem:
             if answers.unlocated != str(problem):
                 version = desired.plan.model.version
@@ -313,7 +257,7 @@ class GitOps:
 
     async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         try:
-            _, located = await self._find(desired)
+            located = await self._find(desired)
         except _PERMANENT as problem:
             self._answer(desired.key, record, observed.WriteRefused(str(problem)))
             return
@@ -329,7 +273,7 @@ class GitOps:
     async def _commit(self, desired: ModelDeployment, record: RollbackRecord, good: ModelIdentity) -> None:
         try:
             source = await self._source(desired)
-            outcome = await self._writer(source).write(_request(desired, source, record, good))
+            outcome = await self._writers.of(source).write(_request(desired, source, record, good))
         except _PERMANENT as problem:
             self._answer(desired.key, record, observed.WriteRefused(str(problem)))
             return
@@ -358,8 +302,7 @@ class GitOps:
         state = sync_state(live)
         same = state.revision == commit
         if not same and state.revision and answers.source is not None:
-            writer = self._writer(answers.source)
-            same = await writer.call(writer.repository.contains, commit, state.revision)
+            same = await self._writers.of(answers.source).contains(commit, state.revision)
         if same and state.sync_status == "Synced":
             return observed.Synced(self._clock())
         cause = "" if state.automated else "the Application does not sync by itself: sync it"
@@ -392,7 +335,7 @@ class GitOps:
         if self._application(desired) is None:
             return (), ""
         try:
-            _, located = await self._find(desired)
+            located = await self._find(desired)
         except (*_PERMANENT, *_PASSING) as problem:
             return (), str(problem)
         return (located.identity, *(version.identity for version in located.history)), ""
@@ -415,11 +358,6 @@ def _set_by(located: Located, version: str) -> str:
 def _headline(reason: str) -> str:
     """Cut a verdict's sentence to what fits a commit's subject; the evidence goes into trailers."""
     return re.split(r" \(|; ", reason, maxsplit=1)[0]
-
-
-def _locate(repository: Repository, path: str, name: str) -> Located:
-    repository.fetch()
-    return repository.locate(path, name)
 
 
 def _eligible(identity: ModelIdentity, desired: ModelDeployment) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT, Object
-from backstay.adapters.manifests import backend_of, covers
+from backstay.adapters.manifests import backend_of, covers, others
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller.store import Children, Snapshot
 from backstay.domain.observed import Backend, Observed, Route, Workload
@@ -83,13 +83,13 @@ def plans(children: Children) -> dict[str, Plan]:
 
 
 def route(children: Children, provider: TrafficProvider, desired: ModelDeployment) -> Route | None:
-    """Read the route, and whether it is still the one that the spec asks for."""
+    """Read the route, and whether it is still the one that the spec asks for, with nothing put beside that."""
     live = children.get(provider.kind, desired.key.name)
     if live is None or "deletionTimestamp" in live["metadata"]:
         return None
     found = provider.read(live)
     spec = provider.build(desired, found.weights, ())["spec"]
-    return replace(found, as_declared=covers(spec, live["spec"]))
+    return replace(found, as_declared=covers(spec, live["spec"]) and not others(live["metadata"]))
 
 
 def older_rival(desired: ModelDeployment, snapshots: Iterable[Snapshot]) -> str:

@@ -126,7 +126,7 @@ class Reconciler:
 
     def _observe(self, key: Key, snapshot: Snapshot, desired: ModelDeployment, children: Children) -> Observed:
         found = observe.workloads(children)
-        route = observe.route(children, self._provider, desired)
+        route = self._hands.observe_route(desired)
         record = snapshot.status.rollback
         idle = [backend for backend in found if not (route and route.weights.get(backend))]
         for slot in [slot for slot in self._drained if slot[0] == key and slot[1] not in idle]:

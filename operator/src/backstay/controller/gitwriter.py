@@ -1,0 +1,110 @@
+"""Git repositories as the controller uses them: one writer for each branch, one thread for each writer."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from backstay.adapters.argocd import Source
+from backstay.adapters.credentials import Credentials
+from backstay.adapters.git import Repository
+from backstay.adapters.gitlocate import Located
+from backstay.adapters.giturl import normalise_url
+from backstay.adapters.rollbackcommit import RollbackOutcome, RollbackRequest
+from backstay.controller import faults
+from backstay.controller.settings import Settings
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class _Pending:
+    request: RollbackRequest
+    done: "asyncio.Future[RollbackOutcome]"
+
+
+class GitWriter:
+    """The one writer of a repository's branch: what is asked for while it pushes goes out together in the next push.
+
+    Every call into the repository has its turn on one thread.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="git")
+        self._pending: list[_Pending] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def locate(self, path: str, name: str) -> Located:
+        """Fetch, and find what a folder of the branch declares of a ModelDeployment, with its history.
+
+        Raises:
+            GitError: the repository cannot be reached.
+            VersionFileError: the folder declares no such thing.
+        """
+
+        def fetch_and_locate() -> Located:
+            self._repository.fetch()
+            return self._repository.locate(path, name)
+
+        return await self._in_turn(fetch_and_locate)
+
+    async def contains(self, commit: str, revision: str) -> bool:
+        """Tell whether a revision of the branch contains a commit."""
+        return await self._in_turn(lambda: self._repository.contains(commit, revision))
+
+    async def write(self, request: RollbackRequest) -> RollbackOutcome:
+        """Write a rollback to the branch, together with others that are asked for at this moment."""
+        waiting = _Pending(request, asyncio.get_running_loop().create_future())
+        self._pending.append(waiting)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._drain())
+        return await waiting.done
+
+    async def _drain(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending, []
+            try:
+                outcomes = await self._push(batch)
+            except Exception as problem:  # noqa: BLE001 - handed to everyone who waits
+                for waiting in batch:
+                    waiting.done.set_exception(problem)
+                continue
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.done.set_result(outcome)
+
+    async def _push(self, batch: list[_Pending]) -> list[RollbackOutcome]:
+        return await self._in_turn(lambda: self._repository.rollback([waiting.request for waiting in batch]))
+
+    async def _in_turn(self, work: Callable[[], _Answer]) -> _Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class GitWriters:
+    """The writers of all branches that any ModelDeployment comes from."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._writers: dict[tuple[str, str], GitWriter] = {}
+
+    def of(self, source: Source) -> GitWriter:
+        """Return the writer of a source's branch.
+
+        Raises:
+            GitUrlError: the source's URL is none that Git can use here.
+        """
+        identity = (normalise_url(source.url), source.branch)
+        if identity not in self._writers:
+            folder = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+            credentials = Credentials(self._settings.git_credentials) if self._settings.git_credentials else None
+            repository = Repository(
+                source.url,
+                source.branch,
+                workdir=self._settings.state / "git" / folder,
+                credentials=credentials,
+                checkpoint=faults.point,
+            )
+            self._writers[identity] = GitWriter(repository)
+        return self._writers[identity]
