@@ -32,7 +32,7 @@ FAST = Pace(
     warmup="1s",
     warm_for="5s",
 )
-RATE = 60.0
+RATE = 30.0
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from backstay_playground.playground import Playground
 
 pytestmark = pytest.mark.e2e
 
-RATE = 30.0
 MINUTE = 60.0
 # Steps that are still under way when something is stopped at their first weight.
 STEADY = Pace(
@@ -29,7 +28,10 @@ STEADY = Pace(
     interval="1s",
     warmup="1s",
     warm_for="5s",
+    baseline=False,
 )
+# A first step that traffic ends, and not the clock: it lasts until its version has answered so many requests.
+COUNTED = replace(STEADY, steps=({"weight": 20, "minRequests": 60}, *STEADY.steps[1:]))
 
 
 @contextmanager
@@ -43,8 +45,7 @@ def away(playground: Playground, component: str) -> Iterator[None]:
 
 
 def test_without_prometheus_a_rollout_holds_and_goes_on_when_it_is_back(deliver: Any) -> None:
-    good, bad = deliver("1", name="away-good", pace=STEADY), deliver("1", name="away-bad", pace=STEADY)
-    good_traffic = good.traffic(rate=RATE)
+    good, bad = deliver("1", name="away-good", pace=COUNTED), deliver("1", name="away-bad", pace=COUNTED)
     begun = time.time()
     promised = good.stage.merge_bump(good.target, "2")
     condemned = bad.stage.merge_bump(bad.target, "3")
@@ -53,9 +54,11 @@ def test_without_prometheus_a_rollout_holds_and_goes_on_when_it_is_back(deliver:
         delivery.stage.refresh(delivery.target)
         revision = delivery.observer.revision(version, since=begun, timeout=60)
         on[version] = delivery.observer.wait_weight(revision, timeout=120, since=begun)
+    good_traffic = good.traffic()
+    good.wait_until("version 2 is judged", lambda: good.observer.status().get("verdict") == "Pass", timeout=60)
     with away(good.stage.playground, "prometheus"):
         # Version 3 gets its first request when nobody can judge it any more.
-        bad_traffic = bad.traffic(rate=RATE)
+        bad_traffic = bad.traffic()
         held = [_told_unavailable(delivery, since=on[version].at) for delivery, version in ((good, "2"), (bad, "3"))]
         time.sleep(max(held[0].at + MINUTE - time.time(), 0))
         for delivery in (good, bad):
@@ -86,7 +89,7 @@ def _told_unavailable(delivery: Any, *, since: float) -> Seen:
 
 def test_a_rollout_survives_the_crash_of_the_api_server(deliver: Any) -> None:
     delivery = deliver("1")
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
     playground, observer = delivery.stage.playground, delivery.observer
     begun = time.time()
     delivery.stage.merge_bump(delivery.target, "2")
@@ -111,7 +114,7 @@ def test_without_git_a_bad_version_is_drained_and_taken_back_later(deliver: Any)
     on = observer.wait_weight(revision, timeout=120, since=begun)
     with away(stage.playground, "gitea"):
         # Nothing is judged before there are requests, so Git is away when the verdict falls.
-        traffic = delivery.traffic(rate=RATE)
+        traffic = delivery.traffic()
         off = observer.wait_drained(revision, timeout=120, since=on.at)
         told = observer.model.wait(
             "people are told that Git is away",
@@ -131,7 +134,7 @@ def test_without_git_a_bad_version_is_drained_and_taken_back_later(deliver: Any)
 def test_canaries_that_never_get_ready_fail_with_the_reason(deliver: Any) -> None:
     delivery = deliver("1", pace=replace(STEADY, progress_deadline="10s"))
     stage, observer = delivery.stage, delivery.observer
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
 
     begun = time.time()
     bad_commit = stage.merge_bump(delivery.target, "2", digest=f"sha256:{'0' * 64}")

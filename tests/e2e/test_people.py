@@ -1,6 +1,7 @@
 """What people do: pause, approve, abort, go back, and try a rejected version again."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,9 +24,10 @@ WITH_APPROVAL = Pace(
     interval="1s",
     warmup="1s",
     warm_for="5s",
+    baseline=False,
 )
-SLOW = Pace(steps=({"weight": 20, "minDuration": "10m"}, {"weight": 100}), interval="1s", warmup="1s", warm_for="5s")
-WARM = Pace(steps=({"weight": 50, "minDuration": "2s"}, {"weight": 100}), interval="1s", warmup="1s", warm_for="10m")
+SLOW = replace(WITH_APPROVAL, steps=({"weight": 20, "minDuration": "10m"}, {"weight": 100}))
+WARM = replace(WITH_APPROVAL, steps=({"weight": 50, "minDuration": "2s"}, {"weight": 100}), warm_for="10m")
 
 
 def annotate(delivery: Any, word: str, value: str) -> None:

@@ -17,7 +17,6 @@ from backstay_playground.demo.traffic import Traffic, tally
 
 pytestmark = pytest.mark.e2e
 
-RATE = 30.0
 # Bounded: more pushes than this can come during a rollback on no machine.
 MOST_PUSHES = 60
 PAUSE = 0.3
@@ -66,7 +65,7 @@ def writing(stage: Stage, *names: str) -> Iterator[list[Writer]]:
 
 def test_other_peoples_pushes_are_kept_and_the_rollback_is_one_commit(deliver: Any) -> None:
     delivery = deliver("1")
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
     with writing(delivery.stage, "ada", "grace", "edsger") as writers:
         rollback = delivery.observer.roll_back("3", traffic)
     with delivery.stage.clone() as clone:
@@ -85,7 +84,7 @@ def test_other_peoples_pushes_are_kept_and_the_rollback_is_one_commit(deliver: A
 def test_a_newer_version_pushed_during_a_rollback_wins_and_the_bad_one_stays_rejected(deliver: Any, when: str) -> None:
     delivery = deliver("1", name=f"newer-{when}")
     observer, stage, playground = delivery.observer, delivery.stage, delivery.stage.playground
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
     begun = time.time()
     with stage.clone() as clone:
         stage.merge_bump(delivery.target, "3")
@@ -119,7 +118,7 @@ def test_a_newer_version_pushed_during_a_rollback_wins_and_the_bad_one_stays_rej
 def test_two_controllers_promote_and_roll_back_like_one(deliver: Any) -> None:
     delivery = deliver("1")
     playground = delivery.stage.playground
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
     scale_controller(playground, 2)
     try:
         promotion = delivery.observer.promote("2")

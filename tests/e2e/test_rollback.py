@@ -19,7 +19,6 @@ from backstay_playground.demo.watcher import Seen
 
 pytestmark = pytest.mark.e2e
 
-RATE = 30.0
 WINDOW = 60.0
 LARGEST_STATUS = 6000
 
@@ -79,7 +78,7 @@ class Case:
 @pytest.fixture(scope="module")
 def case(deliver_for_module: Any) -> Case:
     delivery = deliver_for_module("1")
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
     return Case(delivery, traffic, delivery.observer.roll_back("3", traffic))
 
 
@@ -183,7 +182,7 @@ def test_nothing_brings_the_rejected_version_back(case: Case) -> None:
 
 def test_a_refused_push_leaves_traffic_safe_and_is_made_good_when_it_is_allowed(deliver: Any) -> None:
     delivery = deliver("1")
-    traffic = delivery.traffic(rate=RATE)
+    traffic = delivery.traffic()
     observer, stage = delivery.observer, delivery.stage
     begun = time.time()
     with stage.protected_branch():

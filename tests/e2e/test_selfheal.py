@@ -19,7 +19,6 @@ from backstay_playground.layout import repository_root
 
 pytestmark = pytest.mark.e2e
 
-RATE = 30.0
 PATIENCE = 60.0
 # What a ModelDeployment owns, directly or not.
 CHILDREN = {"deployment", "replicaset", "pod", "service", "httproute", "configmap", "controllerrevision"}
@@ -69,7 +68,7 @@ class Case:
 @pytest.fixture(scope="module")
 def case(deliver_for_module: Any) -> Case:
     delivery = deliver_for_module("1")
-    return Case(delivery, delivery.traffic(rate=RATE), delivery.model()["status"]["stable"]["revision"])
+    return Case(delivery, delivery.traffic(), delivery.model()["status"]["stable"]["revision"])
 
 
 def essence(body: dict[str, Any]) -> dict[str, Any]:

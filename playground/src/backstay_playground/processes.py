@@ -4,6 +4,7 @@ A process is known by its number, the boot of the machine and its start time in 
 reused, and wall-clock start times move when the clock is set.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -24,6 +25,14 @@ MEMBER_VARIABLE = "BACKSTAY_PLAYGROUND_MEMBER"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Children of this process must be waited for, else they stay behind as zombies while it lives.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _part() -> None:
+    """Wait for the children that have ended, and part from those that live on without Python's warning about them."""
+    for child in _children.values():
+        if child.poll() is None:
+            child.returncode = 0
 
 
 @dataclass(frozen=True)

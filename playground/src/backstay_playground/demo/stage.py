@@ -76,6 +76,7 @@ class Pace:
     warmup: str = "3s"
     warm_for: str = "30s"
     replicas: int = 1
+    baseline: bool = True
     progress_deadline: str = "10m"
 
     def patch(self) -> str:
@@ -89,7 +90,7 @@ class Pace:
                     "serving": {"replicas": self.replicas},
                     "rollout": {
                         "steps": [dict(step) for step in self.steps],
-                        "baseline": {"enabled": True, "warmup": self.warmup},
+                        "baseline": {"enabled": self.baseline, "warmup": self.warmup},
                         "progressDeadline": self.progress_deadline,
                     },
                     "analysis": {"interval": self.interval},
