@@ -14,7 +14,7 @@ from backstay.judge import counts, onset
 from backstay.judge.fold import Interval, counted, fold, fold_many
 from backstay.judge.memory import Learnt, Memory, Process
 from backstay.judge.objectives import Limit
-from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, NoHarm, Panel, compared
+from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, NoHarm, Panel
 from backstay.judge.process import layout, log_evidence
 from backstay.judge.verdict import assess
 
@@ -128,7 +128,7 @@ def errors(tick: float, counts_: tuple[float, ...], *, step: int = 0, steps: int
 
 
 def log_e(memory: Memory, panel: Panel, name: str = "errors") -> float:
-    (shape,) = (part.shape for part in compared(panel) if part.signal.name == name)
+    (shape,) = (part.shape for part in panel.compared if part.signal.name == name)
     return float(log_evidence(shape, row(memory, name).row))
 
 
@@ -160,14 +160,14 @@ def test_events_do_not_end_the_joining() -> None:
 def test_what_waits_is_judged_by_itself_when_the_shares_change(later: dict[str, int]) -> None:
     memory = fold(Memory(), errors(1, (1, 0, 3, 20)), ERRORS)
     memory = fold(memory, errors(2, (0, 1, 20, 20), **later), ERRORS)  # type: ignore[arg-type]
-    assert row(memory, "errors").row[layout(compared(ERRORS)[0].shape).slices["totals"]].tolist() == [1, 1, 23, 40]
+    assert row(memory, "errors").row[layout(ERRORS.compared[0].shape).slices["totals"]].tolist() == [1, 1, 23, 40]
     assert row(memory, "errors").pending is None
 
 
 def test_what_waits_is_judged_when_the_weights_change_and_that_interval_is_not() -> None:
     memory = fold(Memory(), errors(1, (1, 0, 3, 20)), ERRORS)
     memory = fold(memory, replace(errors(2, (9, 0, 9, 20)), comparable=False), ERRORS)
-    assert row(memory, "errors").row[layout(compared(ERRORS)[0].shape).slices["totals"]].tolist() == [1, 0, 3, 20]
+    assert row(memory, "errors").row[layout(ERRORS.compared[0].shape).slices["totals"]].tolist() == [1, 0, 3, 20]
 
 
 def test_comparisons_stand_still_once_they_have_failed() -> None:
