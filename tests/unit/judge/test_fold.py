@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backstay.domain.status import Verdict
@@ -62,6 +62,7 @@ def simulated(random: np.random.Generator, index: int, *, rate: float, panel: Pa
 
 
 @settings(max_examples=25, deadline=None)
+@example(seed=0, rate=8.0, cut=15)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 8.0, 40.0, 3000.0]), st.integers(0, 15))
 def test_a_restart_anywhere_changes_nothing_to_the_bit(seed: int, rate: float, cut: int) -> None:
     random = np.random.default_rng(seed)
@@ -245,6 +246,10 @@ def test_a_canary_that_answers_nothing_at_all_fails() -> None:
     assert memory.split is not None
     assert log_evidence(SPLIT, memory.split.row) > math.log(1000)
     assert assess(memory, ERRORS).verdict is Verdict.FAIL
+
+
+def test_at_full_traffic_there_is_no_split_to_judge() -> None:
+    assert _split(100, 0, planned=1.0).split is None
 
 
 def test_a_signal_stored_in_another_form_begins_anew() -> None:
