@@ -51,7 +51,7 @@ class Endpoint:
             parsed = parse(body, content_type)
             data = build_input(parsed.rows, self.signature)
             prediction = self.model.predict(data, parsed.params)
-            plain, nulls = _plain(prediction.answers)
+            plain, values, nulls = _plain(prediction.answers)
             document = {"predictions": plain}
             if prediction.probabilistic:
                 document["scores"] = _plain(prediction.scores)[0]
@@ -59,6 +59,7 @@ class Endpoint:
                 body=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
                 scores=_finite(prediction.scores),
                 confidences=_finite(prediction.confidences),
+                values=values,
                 nulls=nulls,
             )
         except BadRequestError as error:
@@ -142,7 +143,7 @@ def _made_up(signature: Signature) -> bytes:
 
 
 def _plain(answers: Any) -> tuple[Any, int]:
-    """Return answers as what JSON can say, and how many of them are null or not a number."""
+    """Return answers as what JSON can say, how many values they hold, and how many of those are null or not a number."""
     match answers:
         case pd.DataFrame():
             values: Any = answers.astype(object).to_dict(orient="records")
@@ -150,10 +151,10 @@ def _plain(answers: Any) -> tuple[Any, int]:
             values = answers.tolist()
         case _:
             values = answers
-    nulls = 0
+    leaves = nulls = 0
 
     def plain(value: Any) -> Any:
-        nonlocal nulls
+        nonlocal leaves, nulls
         match value:
             case dict():
                 return {str(key): plain(inner) for key, inner in value.items()}
@@ -162,12 +163,14 @@ def _plain(answers: Any) -> tuple[Any, int]:
             case np.generic() | np.ndarray():
                 return plain(value.tolist())
             case _ if _is_null(value):
+                leaves += 1
                 nulls += 1
                 return None
             case _:
+                leaves += 1
                 return value if isinstance(value, int | float | str) else str(value)
 
-    return plain(values), nulls
+    return plain(values), leaves, nulls
 
 
 def _is_null(value: Any) -> bool:

@@ -28,7 +28,8 @@ class Metrics:
         duration: seconds from a request's arrival to its answer, waiting included.
         prediction: scores or predicted values.
         confidence: the likeliest class's probability.
-        nulls: predictions that are null or not a number.
+        predictions: predicted values.
+        nulls: those that are null or not a number.
     """
 
     registry: CollectorRegistry
@@ -37,6 +38,7 @@ class Metrics:
     duration: Histogram
     prediction: Histogram
     confidence: Histogram
+    predictions: Counter
     nulls: Counter
 
     def count_prediction(self, answered: Answered) -> None:
@@ -45,6 +47,7 @@ class Metrics:
             self.prediction.observe(score)
         for confidence in answered.confidences:
             self.confidence.observe(confidence)
+        self.predictions.inc(answered.values)
         self.nulls.inc(answered.nulls)
 
 
@@ -75,5 +78,6 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
         duration=histogram("backstay_request_duration_seconds", "Seconds from request to answer", DURATION_EDGES),
         prediction=histogram("backstay_prediction", "Predicted score or value", score_edges),
         confidence=histogram("backstay_confidence", "Probability of the likeliest class", CONFIDENCE_EDGES),
-        nulls=counter("backstay_null_predictions_total", "Predictions that are null or not a number"),
+        predictions=counter("backstay_predictions_total", "Predicted values"),
+        nulls=counter("backstay_null_predictions_total", "Predicted values that are null or not a number"),
     )

@@ -12,12 +12,14 @@ class Answered:
         body: the JSON document for the caller.
         scores: what the prediction histogram gets; finite numbers.
         confidences: what the confidence histogram gets; finite numbers.
-        nulls: how many of the predictions are null or not a number.
+        values: how many predicted values there are.
+        nulls: how many of them are null or not a number.
     """
 
     body: bytes
     scores: tuple[float, ...]
     confidences: tuple[float, ...]
+    values: int
     nulls: int
 
 

@@ -45,7 +45,7 @@ class Scripted:
 
 
 def answered(*scores: float, nulls: int = 0) -> Answered:
-    return Answered(body=b'{"predictions":[]}', scores=scores, confidences=(), nulls=nulls)
+    return Answered(body=b'{"predictions":[]}', scores=scores, confidences=(), values=len(scores) + nulls, nulls=nulls)
 
 
 def test_a_classifier_answers_labels_and_scores(classifier: Path, open_model: OpenModel, serve: Serve) -> None:
@@ -75,6 +75,7 @@ def test_every_series_is_there_at_zero_from_the_start(classifier: Path, open_mod
         for name in (
             "backstay_requests_total",
             "backstay_null_predictions_total",
+            "backstay_predictions_total",
             "backstay_request_duration_seconds_count",
             "backstay_prediction_count",
             "backstay_confidence_count",
@@ -204,6 +205,7 @@ def test_nulls_are_counted(serve: Serve) -> None:
     with serve(Scripted(answered(0.5, nulls=2))) as running:
         assert running.post({}).status_code == 200
         assert running.metric("backstay_null_predictions_total") == 2
+        assert running.metric("backstay_predictions_total") == 3
 
 
 def test_a_mistake_of_the_server_itself_is_counted_and_answered(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,39 +1,47 @@
-"""Raw counters from Prometheus: one query for each metric and tick, for all live rollouts together."""
+"""Raw counters and histograms from Prometheus: one query for each template and tick, for all live rollouts together."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
+from backstay.adapters.histograms import Histogram, classic, native
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Key
 
-# Metric names of the model server profile "backstay".
-REQUESTS = "backstay_requests_total"
-ERRORS = "backstay_errors_total"
-_LABELS = "namespace, modeldeployment, revision, track, pod"
+REVISIONS = "$revisions"
+"""Stands in a template for the revisions that are asked for, as a regular expression."""
+
+_LABELS = "namespace, modeldeployment, revision, track, pod, le"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Where one counter's value comes from."""
+class Place(NamedTuple):
+    """Where one value comes from."""
 
-    key: Key
     backend: Backend
     pod: str
 
 
+Value: TypeAlias = float | Histogram
+Values: TypeAlias = Mapping[Place, Value]
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All counters asked for, as they stood at one time (Unix seconds)."""
+    """All that was asked for, as it stood at one time (Unix seconds), by template and model."""
 
     at: float
-    requests: Mapping[Sample, float]
-    errors: Mapping[Sample, float]
+    values: Mapping[str, Mapping[Key, Values]] = field(default_factory=dict)
+
+    def of(self, template: str, key: Key) -> Values:
+        """Return one model's values of one template; none where Prometheus has none."""
+        return self.values.get(template, {}).get(key, {})
 
 
 class PrometheusUnavailableError(Exception):
@@ -49,35 +57,51 @@ class Prometheus:
         # A failed reading is repeated at the next tick; retries in between would only make it late.
         self._client = PrometheusConnect(url=url, method="POST", retry=Retry(total=0), timeout=timeout)
 
-    def read(self, revisions: Iterable[str], at: float) -> Reading:
-        """Read requests and errors of every pod of these revisions.
+    def read(self, templates: Collection[str], revisions: Iterable[str], at: float) -> Reading:
+        """Read every pod's value of every template.
+
+        Args:
+            templates: PromQL whose series carry the labels of our pods (and ``le``, for a classic histogram).
+            revisions: what ``$revisions`` in a template stands for.
+            at: the time for all of them, in Unix seconds.
 
         Raises:
             PrometheusUnavailableError: when there is no proper answer.
         """
         wanted = "|".join(sorted(re.escape(revision) for revision in revisions))
-        return Reading(at, self._counter(REQUESTS, wanted, at), self._counter(ERRORS, wanted, at))
+        return Reading(at, {template: self._read(template.replace(REVISIONS, wanted), at) for template in templates})
 
-    def _counter(self, metric: str, revisions: str, at: float) -> Mapping[Sample, float]:
-        query = f'sum by ({_LABELS}) ({metric}{{revision=~"{revisions}"}})'
+    def _read(self, query: str, at: float) -> Mapping[Key, Values]:
         try:
-            series = self._client.custom_query(query, params={"time": at})
-            return {sample: value for entry in series for sample, value in [_sample(entry)] if sample is not None}
+            series = self._client.custom_query(f"sum by ({_LABELS}) ({query})", params={"time": at})
+            return _by_model(series)
         except requests.RequestException as problem:
             raise PrometheusUnavailableError(
                 f"Prometheus at {self._url} does not answer ({type(problem).__name__})"
             ) from problem
         except (PrometheusApiClientException, ValueError, KeyError, TypeError, IndexError) as problem:
-            raise PrometheusUnavailableError(f"Prometheus at {self._url} answers with an error: {problem}") from problem
+            raise PrometheusUnavailableError(
+                f"Prometheus at {self._url} answers with an error: {problem} (query: {query})"
+            ) from problem
 
 
-def _sample(entry: Mapping[str, Mapping[str, str]]) -> tuple[Sample | None, float]:
-    """Read one series; one that is not labelled like a pod of ours is left out."""
-    labels = entry["metric"]
-    value = float(entry["value"][1])  # type: ignore[index]  # a pair of time and text
-    if labels.get("track") not in tuple(Track) or not all(
-        labels.get(n) for n in ("namespace", "modeldeployment", "pod")
-    ):
-        return None, value
-    backend = Backend(labels["revision"], Track(labels["track"]))
-    return Sample(Key(labels["namespace"], labels["modeldeployment"]), backend, labels["pod"]), value
+def _by_model(series: Iterable[Mapping[str, Any]]) -> dict[Key, dict[Place, Value]]:
+    found: dict[Key, dict[Place, Value]] = {}
+    buckets: dict[tuple[Key, Place], dict[str, float]] = {}
+    for entry in series:
+        labels = entry["metric"]
+        names = [labels.get(name, "") for name in ("namespace", "modeldeployment", "revision", "pod")]
+        if labels.get("track") not in tuple(Track) or not all(names):
+            # Not labelled like a pod of ours.
+            continue
+        namespace, model, revision, pod = names
+        key, place = Key(namespace, model), Place(Backend(revision, Track(labels["track"])), pod)
+        if "le" in labels:
+            buckets.setdefault((key, place), {})[labels["le"]] = float(entry["value"][1])
+        elif "histogram" in entry:
+            found.setdefault(key, {})[place] = native(entry["histogram"][1])
+        elif math.isfinite(value := float(entry["value"][1])):
+            found.setdefault(key, {})[place] = value
+    for (key, place), counts in buckets.items():
+        found.setdefault(key, {})[place] = classic(counts)
+    return found

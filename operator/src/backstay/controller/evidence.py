@@ -162,4 +162,5 @@ class EvidenceLoop:
                 "BACKSTAY_PROMETHEUS_URL is not set: give the controller the address of Prometheus"
             )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._prometheus.read, revisions, tick)
+        wanted = frozenset[str]().union(*(followed.templates for followed in group))
+        return await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, tick)

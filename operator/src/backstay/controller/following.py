@@ -3,13 +3,19 @@
 No I/O: the evidence loop hands in readings and asks for what follows from them.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from backstay.adapters.prometheus import Reading, Sample
+import numpy as np
+
+from backstay.adapters.histograms import Histogram, edges_of
+from backstay.adapters.prometheus import Place, Reading, Value, Values
+from backstay.controller.sources import REQUESTS, Buckets, CounterPair, sources, templates
 from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
+from backstay.judge.arrays import Floats
 from backstay.judge.counters import increment
 from backstay.judge.fold import Interval, counted, fold
 from backstay.judge.memory import Memory
@@ -54,7 +60,11 @@ class Interest:
 
 @dataclass(slots=True)
 class Following:
-    """A model whose counters are read: because of a live rollout, or because backends are being drained."""
+    """A model whose counters are read: because of a live rollout, or because backends are being drained.
+
+    ``last`` holds every pod's last value of each template; a pod that is missing from a reading keeps it. ``unfit`` are
+    sentences on signals whose last reading could not be used, by name.
+    """
 
     key: Key
     analysis: Analysis
@@ -63,18 +73,23 @@ class Following:
     draining_since: float = 0.0
     memory: Memory = field(default_factory=Memory)
     tick: float = 0.0
-    requests: Mapping[Sample, float] = field(default_factory=dict)
-    errors: Mapping[Sample, float] = field(default_factory=dict)
+    last: dict[str, dict[Place, Value]] = field(default_factory=dict)
     started: bool = False
     unavailable: str = ""
     answered_at: float = 0.0
     seen: Mapping[Backend, int] = field(default_factory=dict)
     quiet_since: dict[Backend, float] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)
 
     @property
     def panel(self) -> Panel:
         """What is judged."""
-        return panel_of(self.analysis)
+        return panel_of(self.analysis, self.memory.edges)
+
+    @property
+    def templates(self) -> frozenset[str]:
+        """What has to be read."""
+        return templates(self.analysis) if self.trial is not None else frozenset({REQUESTS})
 
     def take(self, reading: Reading) -> None:
         """Take in one reading and judge it."""
@@ -87,29 +102,20 @@ class Following:
 
         A reading that is not later than the last changes nothing.
         """
-        requests = {sample: value for sample, value in reading.requests.items() if sample.key == self.key}
-        errors = {sample: reading.errors.get(sample, 0.0) for sample in requests}
         self.unavailable = ""
-        if not self.started:
-            self.requests, self.errors = requests, errors
-            self.started, self.tick = True, reading.at
-            self._see(requests)
+        if self.started and reading.at <= self.tick:
             return None
-        if reading.at <= self.tick:
-            return None
-        added_requests, added_errors = self._added(self.requests, requests), self._added(self.errors, errors)
-        for backend in {sample.backend for sample in requests}:
-            if added_requests.get(backend, 0.0) > 0:
-                self.quiet_since.pop(backend, None)
-            else:
-                self.quiet_since.setdefault(backend, self.tick)
+        after = {template: reading.of(template, self.key) for template in self.templates}
         interval = None
-        if self.trial is not None:
-            interval = self._interval(self.trial, reading.at, added_requests, added_errors)
-        self.requests = {**self.requests, **requests}
-        self.errors = {**self.errors, **errors}
-        self.tick = reading.at
-        self._see(requests)
+        if self.started:
+            requests = self._counted(REQUESTS, after)
+            self._rest(requests)
+            if self.trial is not None:
+                interval = self._interval(self.trial, reading.at, requests, after)
+        for template, values in after.items():
+            self.last.setdefault(template, {}).update(values)
+        self.started, self.tick = True, reading.at
+        self.seen = Counter(place.backend for place in after[REQUESTS])
         return interval
 
     def evidence(self) -> Evidence | None:
@@ -118,7 +124,7 @@ class Following:
         if trial is None or not (self.started or self.unavailable):
             return None
         document = self.memory.to_dict(self.panel) if self.memory.tick else {}
-        judged = assess(self.memory, self.panel, comparable=trial.comparable)
+        judged = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.unfit)
         requests = int(self.memory.requests) if self.memory.step == trial.step else 0
         measured = bool(trial.pods) and all(self.seen.get(b, 0) >= count for b, count in trial.pods.items())
         if self.unavailable and judged.verdict is not Verdict.FAIL:
@@ -132,49 +138,132 @@ class Following:
             return since >= drained_at or self.tick - drained_at > 2 * self.analysis.interval
         return backend not in self.seen and now - max(drained_at, self.since) > QUIET_WITHOUT_DATA
 
-    def _added(self, before: Mapping[Sample, float], after: Mapping[Sample, float]) -> dict[Backend, float]:
-        """Sum what an interval added, by backend. Pods of the trial were all born in it: they count from zero."""
-        born_backends = set(self.trial.pods) - {Backend(self.trial.stable)} if self.trial else set()
-        sums: dict[Backend, float] = {}
-        for backend in {sample.backend for sample in after}:
-            old = {sample.pod: value for sample, value in before.items() if sample.backend == backend}
-            new = {sample.pod: value for sample, value in after.items() if sample.backend == backend}
-            born = frozenset(new) if backend in born_backends else frozenset()
-            sums[backend] = increment(old, new, born=born).value
-        return sums
+    def _rest(self, requests: Mapping[Backend, Floats]) -> None:
+        """Note which backends got no requests in the interval that begins at the last tick."""
+        for backend, added in requests.items():
+            if added[0] > 0:
+                self.quiet_since.pop(backend, None)
+            else:
+                self.quiet_since.setdefault(backend, self.tick)
 
     def _interval(
-        self, trial: Trial, tick: float, requests: Mapping[Backend, float], errors: Mapping[Backend, float]
+        self, trial: Trial, tick: float, requests: Mapping[Backend, Floats], after: Mapping[str, Values]
     ) -> Interval:
         canary, own, fresh = Backend(trial.canary), Backend(trial.stable), Backend(trial.stable, Track.BASELINE)
         warm = tick >= trial.warm_until
         mixed = trial.changed_at > self.tick - lateness(self.analysis.interval)
         # Where the route opened in this interval, canary and fresh baseline began together: their shares do not mix.
         together = mixed and trial.opening and trial.baseline
-        control = [fresh] if trial.baseline and (together or not warm) else [own, fresh]
-        counts = counted(
-            errors.get(canary, 0.0),
-            sum(errors.get(backend, 0.0) for backend in control),
-            requests.get(canary, 0.0),
-            sum(requests.get(backend, 0.0) for backend in control),
-        )
+        arms = Arms(canary, (fresh,) if trial.baseline and (together or not warm) else (own, fresh))
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
+        self.unfit = {}
+        signals = {}
+        for name, source in sources(self.analysis).items():
+            match source:
+                case CounterPair():
+                    signals[name] = self._events(source, arms, after)
+                case Buckets(histogram):
+                    counts = self._buckets(name, histogram, arms, after)
+                    if counts is not None:
+                        signals[name] = counts
         return Interval(
             tick=tick,
-            signals={signal.name: counts for signal in self.analysis.signals},
-            requests=requests.get(canary, 0.0),
+            signals=signals,
+            requests=float(arms.canary_of(requests, 1)[0]),
             step=trial.step,
             steps=trial.steps,
-            mix="fresh" if len(control) == 1 else "",
+            mix="fresh" if len(arms.control) == 1 else "",
             comparable=(together or not mixed) and fair,
         )
 
-    def _see(self, requests: Mapping[Sample, float]) -> None:
-        seen: dict[Backend, int] = {}
-        for sample in requests:
-            seen[sample.backend] = seen.get(sample.backend, 0) + 1
-        self.seen = seen
+    def _events(self, source: CounterPair, arms: "Arms", after: Mapping[str, Values]) -> Floats:
+        totals = self._counted(source.total, after)
+        events = self._counted(source.events, after, beside=source.total)
+        (n_c, n_s), (c, s) = arms.of(totals, 1)[:, 0], arms.of(events, 1)[:, 0]
+        return counted(min(c, n_c), min(s, n_s), n_c, n_s)
+
+    def _buckets(self, name: str, template: str, arms: "Arms", after: Mapping[str, Values]) -> Floats | None:
+        """Return what an interval added to a histogram, of shape [2, buckets]; None where that cannot be said."""
+        values = {place: value for place, value in after[template].items() if isinstance(value, Histogram)}
+        if name not in self.memory.edges:
+            edges = edges_of(values.values())
+            if not edges:
+                return None
+            self.memory = replace(self.memory, edges={**self.memory.edges, name: edges})
+        edges = self.memory.edges[name]
+        now, before = _fitted(values, edges), _fitted(self.last.get(template, {}), edges)
+        misfit = next((place for place, counts in now.items() if counts is None), None)
+        if misfit is not None:
+            self.unfit[name] = (
+                f"{name}: pod {misfit.pod} counts in other buckets than those this rollout is judged in: give both "
+                "versions the same buckets, or take the signal out of spec.analysis.signals"
+            )
+            return None
+        added = self._added(_known(before), _known(now), size=len(edges) + 1)
+        return arms.of(added, len(edges) + 1)
+
+    def _counted(self, template: str, after: Mapping[str, Values], *, beside: str = "") -> dict[Backend, Floats]:
+        """Return what an interval added to a counter, by backend.
+
+        Args:
+            template: the counter.
+            after: the reading.
+            beside: a counter of the same exporter. Where a pod has that one and not this, this one is zero; a pod
+                without it is left out.
+        """
+        before, now = _numbers(self.last.get(template, {})), _numbers(after[template])
+        if beside:
+            former = self.last.get(beside, {})
+            now = {place: value for place, value in now.items() if place in after[beside]}
+            before = {place: _ZERO for place in former if place not in before} | before
+        return self._added(before, now, size=1)
+
+    def _added(
+        self, before: Mapping[Place, Floats], after: Mapping[Place, Floats], *, size: int
+    ) -> dict[Backend, Floats]:
+        """Sum what an interval added, by backend. Pods of the trial were all born in it: they count from zero."""
+        born_backends = set(self.trial.pods) - {Backend(self.trial.stable)} if self.trial else set()
+        sums: dict[Backend, Floats] = {}
+        for backend in {place.backend for place in after}:
+            new = {place: value for place, value in after.items() if place.backend == backend}
+            born = frozenset(new) if backend in born_backends else frozenset()
+            sums[backend] = increment(before, new, born=born, size=size)
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """The canary, and the backends that it is compared with."""
+
+    canary: Backend
+    control: tuple[Backend, ...]
+
+    def canary_of(self, added: Mapping[Backend, Floats], size: int) -> Floats:
+        """Return the canary's counts, of shape [size]."""
+        return added.get(self.canary, np.zeros(size))
+
+    def of(self, added: Mapping[Backend, Floats], size: int) -> Floats:
+        """Return both arms' counts, of shape [2, size], canary first."""
+        control = np.zeros(size)
+        for backend in self.control:
+            control = control + added.get(backend, 0.0)
+        return np.stack([self.canary_of(added, size), control])
+
+
+_ZERO = np.zeros(1)
+
+
+def _numbers(values: Mapping[Place, Value]) -> dict[Place, Floats]:
+    return {place: np.array([value]) for place, value in values.items() if not isinstance(value, Histogram)}
+
+
+def _fitted(values: Mapping[Place, Value], edges: Sequence[float]) -> dict[Place, Floats | None]:
+    return {place: value.into(edges) for place, value in values.items() if isinstance(value, Histogram)}
+
+
+def _known(counts: Mapping[Place, Floats | None]) -> dict[Place, Floats]:
+    return {place: one for place, one in counts.items() if one is not None}
 
 
 def lateness(interval: float) -> float:
@@ -194,11 +283,6 @@ def follow(known: Following | None, key: Key, interest: Interest, *, now: float)
         started.memory = replace(memory)
     if known is not None and trial is None:
         # The rollout ended: its counters' accounts go on, so that draining shows at once.
-        started.requests, started.errors, started.started, started.tick = (
-            known.requests,
-            known.errors,
-            known.started,
-            known.tick,
-        )
-        started.seen = known.seen
+        started.last, started.seen = known.last, known.seen
+        started.started, started.tick = known.started, known.tick
     return started

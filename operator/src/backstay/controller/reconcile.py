@@ -33,7 +33,7 @@ from backstay.domain.observed import Backend, Observed, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan, WeightStep
 from backstay.domain.split import FULL
 from backstay.domain.status import Phase, Status
-from backstay.judge.memory import Memory
+from backstay.judge.memory import Memory, edges_of
 from backstay.judge.panel import panel_of
 
 _LOG = logging.getLogger(__name__)
@@ -256,7 +256,8 @@ class Reconciler:
         else:
             plan = seen.plans.get(rollout.revision, desired.plan)
             revisions.add(rollout.revision)
-            memory = Memory.of(status.analysis, panel_of(plan.analysis))
+            panel = panel_of(plan.analysis, edges_of(status.analysis))
+            memory = Memory.of(status.analysis, panel)
             interest = Interest(plan.analysis, frozenset(revisions), self._trial(key, status, plan, seen), memory)
         self._evidence.watch(key, interest)
 

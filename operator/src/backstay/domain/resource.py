@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from backstay.domain.signals import DEFAULT_SIGNAL, Signal, signal_of
 from backstay.domain.units import seconds
 
 GROUP = "backstay.dev"
@@ -124,32 +125,6 @@ class Rollout:
     deadline: float = 43200.0
     progress_deadline: float = 600.0
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Compare the canary's count of events with the running version's; ``tolerance`` is a ratio of odds."""
-
-    tolerance: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """Hold the canary's ratio of events to requests, over a window in seconds, under a fixed limit."""
-
-    limit: float
-    window: float = 60.0
-    min_requests: int = 20
-    violations: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """One thing that is judged, with its share of the error budget ``alpha``."""
-
-    name: str
-    rule: Comparison | Objective
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +273,7 @@ def plan_of(spec: Mapping[str, Any]) -> Plan:
         analysis=Analysis(
             interval=seconds(analysis.get("interval", "15s")),
             alpha=float(analysis.get("alpha", 0.05)),
-            signals=tuple(_signal(signal) for signal in analysis.get("signals", (_DEFAULT_SIGNAL,))),
+            signals=tuple(signal_of(signal) for signal in analysis.get("signals", (DEFAULT_SIGNAL,))),
         ),
         document=_document(spec),
     )
@@ -314,25 +289,7 @@ def _document(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_DEFAULT_SIGNAL: dict[str, Any] = {"name": "errors", "comparison": {"events": "errors"}}
-
-
 def _step(step: Mapping[str, Any]) -> Step:
     if "approval" in step:
         return ApprovalStep()
     return WeightStep(step["weight"], seconds(step.get("minDuration", "0s")), step.get("minRequests", 0))
-
-
-def _signal(signal: Mapping[str, Any]) -> Signal:
-    rule: Comparison | Objective
-    if "objective" in signal:
-        objective = signal["objective"]
-        rule = Objective(
-            limit=float(objective["max"]),
-            window=seconds(objective.get("window", "1m")),
-            min_requests=objective.get("minRequests", 20),
-            violations=objective.get("violations", 1),
-        )
-    else:
-        rule = Comparison(tolerance=float(signal["comparison"].get("tolerance", 1.0)))
-    return Signal(name=signal["name"], rule=rule, weight=float(signal.get("weight", 1.0)))

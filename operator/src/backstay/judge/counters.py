@@ -2,35 +2,33 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import TypeVar
 
-Reading = Mapping[str, float]
+import numpy as np
 
+from backstay.judge.arrays import Floats
 
-@dataclass(frozen=True, slots=True)
-class Increment:
-    """What one interval added, and the reading that the next one starts from."""
-
-    value: float
-    base: Mapping[str, float]
+Pod = TypeVar("Pod")
 
 
-def increment(before: Reading, after: Reading, *, born: AbstractSet[str] = frozenset()) -> Increment:
-    """Difference two readings of one counter, pod by pod, and sum.
+def increment(
+    before: Mapping[Pod, Floats], after: Mapping[Pod, Floats], *, born: AbstractSet[Pod], size: int
+) -> Floats:
+    """Difference two readings of one counter or histogram, pod by pod, and sum.
 
     Args:
-        before: the last value seen of each pod (kept while a pod is missing from a reading).
-        after: this reading.
+        before: the last value seen of each pod, of shape [size] (kept while a pod is missing from a reading).
+        after: this reading; a pod in which any count went down was reset, and counts from zero.
         born: pods known to have started after the previous reading: their first value counts from zero. The first value
             of any other pod only starts its account, or a lifetime would enter one interval.
-
-    Returns:
-        The sum, and ``before`` brought up to date. A counter that went down was reset, and counts from zero.
+        size: the number of counts of a pod: 1 for a counter, its buckets for a histogram.
     """
-    total = 0.0
+    total = np.zeros(size)
     for pod, value in after.items():
-        if pod in before:
-            total += value - before[pod] if value >= before[pod] else value
-        elif pod in born:
-            total += value
-    return Increment(total, {**before, **after})
+        known = before.get(pod)
+        if known is None:
+            if pod in born:
+                total += value
+        else:
+            total += value - known if (value >= known).all() else value
+    return total

@@ -254,6 +254,7 @@ def _remember(memory: Memory, interval: Interval, panel: Panel, draft: _Draft) -
         requests=(memory.requests if same else 0.0) + interval.requests,
         failed=memory.failed or reaches(draft.log_e, panel, alpha=budget(memory, panel)),
         signals=draft.states,
+        edges=memory.edges,
         split=draft.split,
         learnt=memory.learnt,
     )

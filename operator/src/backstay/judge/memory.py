@@ -59,7 +59,8 @@ class Memory:
 
     ``requests`` are the canary's in step ``step``. ``steps`` are those in which two arms are compared,
     ``mix`` names what the baseline of the last interval was made of. ``failed`` marks
-    comparisons that reached their limit: they stand still from there on, as they were.
+    comparisons that reached their limit: they stand still from there on, as they were. ``edges`` are those in which
+    histograms are judged, chosen when they were first read.
     """
 
     tick: float = 0.0
@@ -69,6 +70,7 @@ class Memory:
     requests: float = 0.0
     failed: bool = False
     signals: Mapping[str, State] = field(default_factory=dict)
+    edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     split: Process | None = None
     learnt: Mapping[str, Learnt] = field(default_factory=dict)
 
@@ -91,6 +93,7 @@ class Memory:
             requests=document.get("requests", 0.0),
             failed=document.get("failed", False),
             signals=states,
+            edges=edges_of(document),
             split=_process(document.get("split", {}), SPLIT),
             learnt={name: Learnt(*values) for name, values in document.get("learnt", {}).items()},
         )
@@ -108,6 +111,8 @@ class Memory:
                 for name, state in self.signals.items()
             },
         }
+        if self.edges:
+            document["edges"] = {name: list(edges) for name, edges in self.edges.items()}
         if self.mix:
             document["mix"] = self.mix
         if self.failed:
@@ -117,6 +122,11 @@ class Memory:
         if self.learnt:
             document["learnt"] = {name: list(values) for name, values in self.learnt.items()}
         return document
+
+
+def edges_of(document: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Read the edges out of what ``Memory.to_dict`` wrote: without them there is no panel to read the rest with."""
+    return {name: tuple(edges) for name, edges in document.get("edges", {}).items()}
 
 
 def _process_document(process: Process, shape: Shape) -> dict[str, Any]:

@@ -1,25 +1,20 @@
 """What is judged: the signals of one rollout, each with its rule and its share of the error budget."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 
-from backstay.domain.resource import Analysis, Comparison, Objective
+from backstay.domain import signals as declared
+from backstay.domain.resource import Analysis
+from backstay.domain.signals import NoHarm
 from backstay.judge import counts, latency
 from backstay.judge.combine import shares
 from backstay.judge.objectives import Limit
 
 # The error budget of the sample ratio test, beside alpha.
 SPLIT_ALPHA = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class NoHarm:
-    """The evidence that a signal's Pass asks for: a ratio of odds of ``ratio`` or more is ruled out at ``level``."""
-
-    ratio: float = 2.0
-    level: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +102,22 @@ class Panel:
 
     ``alpha`` is the chance of failing a harmless version in the whole rollout. ``split_tolerance`` is the factor by
     which the odds of the traffic's split may differ from the planned ones; 0 leaves the split unjudged. Without
-    ``refinements`` every formula is its base form.
+    ``refinements`` every formula is its base form. ``awaited`` are names and weights of signals whose buckets are not
+    known yet: they have no evidence, and keep their shares of alpha.
     """
 
     alpha: float
     signals: tuple[Judged, ...]
     refinements: bool = True
     split_tolerance: float = 0.0
+    awaited: tuple[tuple[str, float], ...] = ()
 
     @cached_property
     def compared(self) -> tuple[Part, ...]:
         """The signals that are compared between the arms, in order."""
         signals = [(s, s.rule) for s in self.signals if not isinstance(s.rule, Limit)]
-        weights = shares([signal.weight for signal, _ in signals]) if signals else ()
+        every = [*(signal.weight for signal, _ in signals), *(weight for _, weight in self.awaited)]
+        weights = shares(every)[: len(signals)] if signals else ()
         return tuple(
             Part(signal, shape_of(rule, refined=self.refinements), share)
             for (signal, rule), share in zip(signals, weights, strict=True)
@@ -134,20 +132,41 @@ def shape_of(rule: Compared, *, refined: bool) -> Shape:
     return Shape(Kind.TAILS, rule.buckets, ratios, refined, no_harm=rule.no_harm is not None)
 
 
-@lru_cache(maxsize=1024)
-def panel_of(analysis: Analysis) -> Panel:
-    """Return what a ModelDeployment's ``spec.analysis`` asks for."""
-    return Panel(
-        alpha=analysis.alpha,
-        signals=tuple(Judged(signal.name, _rule(signal.rule), signal.weight) for signal in analysis.signals),
-    )
+def panel_of(analysis: Analysis, edges: Mapping[str, tuple[float, ...]] | None = None) -> Panel:
+    """Return what a ModelDeployment's ``spec.analysis`` asks for.
+
+    Args:
+        analysis: what is declared.
+        edges: of the histograms that have been read, by signal; one that is not named is awaited.
+    """
+    return _panel(analysis, tuple((edges or {}).items()))
 
 
-def _rule(rule: Comparison | Objective) -> Count | Limit:
+@lru_cache(maxsize=4096)
+def _panel(analysis: Analysis, edges: tuple[tuple[str, tuple[float, ...]], ...]) -> Panel:
+    known, signals, awaited = dict(edges), [], []
+    for signal in analysis.signals:
+        rule = _rule(signal.rule, known.get(signal.name, ()))
+        if rule is None:
+            awaited.append((signal.name, signal.weight))
+        else:
+            signals.append(Judged(signal.name, rule, signal.weight))
+    return Panel(alpha=analysis.alpha, signals=tuple(signals), awaited=tuple(awaited))
+
+
+def _rule(rule: declared.Rule, edges: tuple[float, ...]) -> Compared | Limit | None:
     match rule:
-        case Comparison():
-            return Count(rule.tolerance)
-        case Objective():
+        case declared.Comparison():
+            return Count(rule.tolerance, rule.no_harm)
+        case declared.Objective():
             return Limit(
-                limit=rule.limit, window=rule.window, min_requests=rule.min_requests, violations=rule.violations
+                limit=rule.limit,
+                window=rule.window,
+                min_requests=rule.min_requests,
+                violations=rule.violations,
+                looks=rule.looks,
             )
+        case declared.Latency():
+            return Latency(edges, rule.tolerance, rule.no_harm) if edges else None
+        case declared.Distribution():
+            return Distribution(len(edges) + 1, rule.smallest) if edges else None

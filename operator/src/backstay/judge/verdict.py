@@ -39,7 +39,9 @@ class Assessment:
     signals: tuple[SignalVerdict, ...]
 
 
-def assess(memory: Memory, panel: Panel, *, comparable: bool = True) -> Assessment:
+def assess(
+    memory: Memory, panel: Panel, *, comparable: bool = True, unfit: Mapping[str, str] | None = None
+) -> Assessment:
     """Judge what has been gathered.
 
     Compared signals share alpha: they fail together when the weighted mean of their E reaches 1/alpha, which keeps the
@@ -51,13 +53,21 @@ def assess(memory: Memory, panel: Panel, *, comparable: bool = True) -> Assessme
         memory: what ``fold`` gathered.
         panel: what is judged.
         comparable: False for a rollout that never has two arms; compared signals are then left out.
+        unfit: why a signal's data cannot be used, as a sentence, by its name: it then counts as having none.
     """
     judged = _compared(memory, panel) if comparable else {}
-    order = {signal.name: index for index, signal in enumerate(panel.signals)}
+    if comparable:
+        judged |= {name: _without_data(name, f"{name}: nothing to compare yet") for name, _ in panel.awaited}
+        judged |= {
+            name: _without_data(name, sentence)
+            for name, sentence in (unfit or {}).items()
+            if name in judged and judged[name].verdict is not Verdict.FAIL
+        }
+    places = [*(signal.name for signal in panel.signals), *(name for name, _ in panel.awaited)]
     for signal in panel.signals:
         if isinstance(signal.rule, Limit):
             judged[signal.name] = _objective(signal.name, signal.rule, memory.signals.get(signal.name))
-    signals = sorted(judged.values(), key=lambda verdict: order[verdict.name])
+    signals = sorted(judged.values(), key=lambda verdict: places.index(verdict.name))
     split = _split(memory)
     every = [*signals, split] if split else signals
     failing = [verdict for verdict in every if verdict.verdict is Verdict.FAIL]
@@ -94,7 +104,7 @@ def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
         name = part.signal.name
         process = processes.get(name)
         if process is None or not seen(part.shape, process.row):
-            judged[name] = SignalVerdict(name, Verdict.NO_DATA, f"{name}: no requests to compare yet", "")
+            judged[name] = _without_data(name, f"{name}: no requests to compare yet")
             continue
         verdict = Verdict.FAIL if name in failing else _promotable(part, process, memory)
         judged[name] = _tell(part, process, verdict, (log_e[name], -math.log(alpha * part.share)))
@@ -170,7 +180,7 @@ def _objective(name: str, rule: Limit, state: object) -> SignalVerdict:
     if window.failed:
         verdict = Verdict.FAIL
     elif not requests:
-        return SignalVerdict(name, Verdict.NO_DATA, f"{name}: no requests yet", "")
+        return _without_data(name, f"{name}: no requests yet")
     else:
         verdict = Verdict.PASS if requests >= rule.min_requests else Verdict.INCONCLUSIVE
     value = wording.percent(events / requests if requests else 0.0)
@@ -181,6 +191,10 @@ def _objective(name: str, rule: Limit, state: object) -> SignalVerdict:
         sentence=f"{name} {value} of {requests:,.0f} requests, limit {least}{bound}",
         line=f"signal={name} verdict={verdict} value={value} limit={bound} requests={requests:.0f}",
     )
+
+
+def _without_data(name: str, sentence: str) -> SignalVerdict:
+    return SignalVerdict(name, Verdict.NO_DATA, sentence, "")
 
 
 def _split(memory: Memory) -> SignalVerdict | None:
