@@ -1,13 +1,16 @@
 """One reading for many models: judged in one go, each as it would be alone."""
 
-from backstay.adapters.prometheus import Reading, Sample
+from backstay.adapters.prometheus import Place, Reading, Value
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Following, Interest, Trial, follow
+from backstay.controller.sources import REQUESTS, CounterPair, sources
 from backstay.domain.observed import Backend
-from backstay.domain.resource import Analysis, Comparison, Key, Objective, Signal
+from backstay.domain.resource import Analysis, Key
+from backstay.domain.signals import Comparison, Objective, Signal
 from backstay.judge.memory import Memory
 
 KEYS = [Key("prod", f"model-{index}") for index in range(5)]
+(ERRORS,) = {s for s in sources(Analysis(2.0, 0.05, (Signal("e", Comparison()),))).values() if isinstance(s, CounterPair)}
 STABLE, CANARY = Backend("aaa"), Backend("bbb")
 
 
@@ -31,12 +34,12 @@ def followed(key: Key) -> Following:
 
 def reading(tick: int) -> Reading:
     """Count up: the canary of each model answers ten requests a tick, with the model's number of errors."""
-    requests, errors = {}, {}
+    requests: dict[Key, dict[Place, Value]] = {}
+    errors: dict[Key, dict[Place, Value]] = {}
     for index, key in enumerate(KEYS):
-        requests[Sample(key, STABLE, "stable")] = 90.0 * tick
-        requests[Sample(key, CANARY, "canary")] = 10.0 * tick
-        errors[Sample(key, CANARY, "canary")] = float(index * tick)
-    return Reading(100.0 + 2 * tick, requests, errors)
+        requests[key] = {Place(STABLE, "stable"): 90.0 * tick, Place(CANARY, "canary"): 10.0 * tick}
+        errors[key] = {Place(CANARY, "canary"): float(index * tick)}
+    return Reading(100.0 + 2 * tick, {REQUESTS: requests, ERRORS.events: errors})
 
 
 def test_a_tick_judges_every_model_as_it_would_be_judged_alone() -> None:

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from backstay.adapters.prometheus import Reading, Sample
+from backstay.adapters.prometheus import Place, Reading
 from backstay.controller.following import Following, Interest, Trial, follow
+from backstay.controller.sources import REQUESTS, CounterPair, sources
 from backstay.domain.observed import Backend, Track
-from backstay.domain.resource import Analysis, Comparison, Key, Signal
+from backstay.domain.resource import Analysis, Key
+from backstay.domain.signals import Comparison, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.memory import Memory, Process
 from backstay.judge.panel import panel_of
@@ -15,6 +17,7 @@ from backstay.judge.process import layout
 
 KEY = Key("prod", "fraud")
 ANALYSIS = Analysis(interval=2.0, alpha=0.05, signals=(Signal("errors", Comparison()),))
+(ERRORS,) = (source for source in sources(ANALYSIS).values() if isinstance(source, CounterPair))
 STABLE, FRESH, CANARY = Backend("aaa"), Backend("aaa", Track.BASELINE), Backend("bbb")
 
 
@@ -35,9 +38,10 @@ def trial(*, changed_at: float = 0.0, warm_until: float = 0.0, step: int = 1, ba
 
 def reading(at: float, **values: tuple[float, float]) -> Reading:
     backends = {"stable": STABLE, "fresh": FRESH, "canary": CANARY}
-    samples = {Sample(KEY, backends[name.rstrip("0123456789")], name): pair for name, pair in values.items()}
-    errors = {sample: pair[1] for sample, pair in samples.items() if pair[1]}
-    return Reading(at, {sample: pair[0] for sample, pair in samples.items()}, errors)
+    pairs = {Place(backends[name.rstrip("0123456789")], name): pair for name, pair in values.items()}
+    requests = {place: pair[0] for place, pair in pairs.items()}
+    errors = {place: pair[1] for place, pair in pairs.items() if pair[1]}
+    return Reading(at, {REQUESTS: {KEY: requests}, ERRORS.events: {KEY: errors}})
 
 
 def following(shape: Trial | None = None) -> Following:

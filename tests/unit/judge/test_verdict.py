@@ -6,7 +6,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay.domain.resource import Analysis, Comparison, Objective, Signal
+from backstay.domain.resource import Analysis
+from backstay.domain.signals import Comparison, Objective, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.fold import Interval, counted, fold
 from backstay.judge.memory import Memory

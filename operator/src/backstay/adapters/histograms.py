@@ -30,7 +30,7 @@ class Histogram:
     native: bool = False
 
     def into(self, edges: Sequence[float]) -> Floats | None:
-        """Return the counts in the buckets that ``edges`` cut, the last beyond the last edge; None if they do not fit."""
+        """Return the counts in the buckets that ``edges`` cut, the last lying beyond; None where they do not fit."""
         if not self.native:
             return np.array(self.counts) if _same(self.uppers[:-1], edges) else None
         counts = np.zeros(len(edges) + 1)

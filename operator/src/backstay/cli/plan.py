@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from backstay.cli.trouble import refuse
-from backstay.domain.resource import Analysis, Comparison, Signal, WeightStep, plan_of
+from backstay.domain.resource import Analysis, WeightStep, plan_of
+from backstay.domain.signals import Comparison, Signal
 from backstay.domain.units import seconds
 from backstay.judge.combine import shares
 from backstay.judge.planning import Found, Outlook, Stage, Watched, found, smallest

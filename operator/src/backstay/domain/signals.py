@@ -59,7 +59,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Compare, at every edge of a histogram of durations, the share of slower requests; without a source the profile's."""
+    """Compare the share of slower requests at every edge of a histogram of durations: the profile's without a source."""
 
     tolerance: float = 1.0
     source: OwnHistogram | None = None

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from backstay.domain.signals import NoHarm
 from backstay.judge import dependence, objectives
 from backstay.judge.arrays import Bools, Floats, Ints
 from backstay.judge.memory import Learnt, Memory, Process, State
 from backstay.judge.objectives import Limit, Window
-from backstay.judge.panel import SPLIT, Count, Distribution, Kind, Latency, NoHarm, Panel, Part, Shape
+from backstay.judge.panel import SPLIT, Count, Distribution, Kind, Latency, Panel, Part, Shape
 from backstay.judge.process import Given, advance, log_evidence, start
 
 # Intervals are joined until both arms together have so many requests. By totals, never by events: what is joined must

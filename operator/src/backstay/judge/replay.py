@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
 from backstay.judge.arrays import Floats
 from backstay.judge.fold import Interval, fold, reaches
 from backstay.judge.memory import Memory, Process
-from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, NoHarm, Panel
+from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel
 from backstay.judge.process import log_evidence
 from backstay.judge.verdict import assess, failing_signals
 

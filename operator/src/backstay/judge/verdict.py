@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
 from backstay.judge import combine, wording
 from backstay.judge.effect import Effect, Rated, Shifted, effect_of, seen
 from backstay.judge.fold import budget, reaches, together
 from backstay.judge.memory import Memory, Process
 from backstay.judge.objectives import Beyond, Limit, Window
-from backstay.judge.panel import SPLIT, SPLIT_ALPHA, Count, Latency, NoHarm, Panel, Part
+from backstay.judge.panel import SPLIT, SPLIT_ALPHA, Count, Latency, Panel, Part
 from backstay.judge.process import layout, log_evidence
 
 # An edge beyond which fewer of the requests lie says too little to be asked for evidence of no harm.
