@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backstay.domain.resource import Analysis, Comparison, Objective, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.accumulate import Interval, Memory, fold
-from backstay.judge.counts import Counts
+from backstay.judge.first_counts import Counts
 from backstay.judge.verdict import assess
 
 ERRORS = Signal("errors", Comparison())

@@ -12,7 +12,7 @@ from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
 from backstay.judge.accumulate import Interval, Memory, fold
 from backstay.judge.counters import increment
-from backstay.judge.counts import Counts
+from backstay.judge.first_counts import Counts
 from backstay.judge.verdict import assess
 
 # After this many seconds a backend of which Prometheus knows nothing counts as quiet.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backstay.domain.resource import Analysis, Comparison, Objective
-from backstay.judge.counts import GRID, NOTHING, Counts, exponents
+from backstay.judge.first_counts import GRID, NOTHING, Counts, exponents
 
 # The most parts that an objective's window is kept in.
 _SLOTS = 12

@@ -1,68 +1,108 @@
-"""Comparing two counts of events, at every look: a test supermartingale.
+"""Comparing two counts of events: errors, nulls, wrong predictions. Test (a), and its mirror for promotion.
 
-One interval has n_c and n_s requests and c and s events in the canary and the stable arm. Given the events m = c + s
-and the canary's share of the requests rho = n_c / (n_c + n_s), an event falls on the canary with chance at most
-rho' = rho psi0 / (1 - rho + rho psi0) when the canary's odds of an event are at most psi0 times the stable ones. For an
-alternative that multiplies the odds by e^d further,
+One interval has n_c and n_s requests and c and s events in the canary and the baseline; m = c + s, N = n_c + n_s. For
+an alternative that multiplies the canary's odds of an event by e^d beyond the tolerance psi, the exponent grows by
+c d - L, where L bounds log E[e^(c d)] given the margins (m, n_c, n_s) for any odds ratio up to psi. So exp(exponent) is
+a test supermartingale, and so is every mixture over d: by Ville's inequality the chance that it ever reaches 1/alpha is
+at most alpha, however often anybody looks.
 
-    x_d = sum over intervals of  c d - m log(1 + rho' (e^d - 1)),      E = sum over d of w_d exp(x_d)
-
-never has an expectation above 1 under that null, so by Ville's inequality the chance that E ever reaches 1/alpha is at
-most alpha, however often anybody looks. The form is the next-event test of Lindon and Malek (NeurIPS 2022) with shares
-per interval; given the margins it holds by Hoeffding's (1963) bound of the hypergeometric by the binomial.
+The base form is the next-event test of Lindon and Malek (NeurIPS 2022) with the interval's own share of the requests.
+Given the margins it holds by Hoeffding's (1963) bound of the hypergeometric distribution by the binomial. The refined
+form takes the smallest of four such bounds: events on the canary, the canary's draws, and each for what did not
+happen. It is tighter where events are common.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-GRID: tuple[float, ...] = tuple(math.log(ratio) for ratio in (1.25, 1.5, 2.0, 3.0, 5.0, 10.0))
+import numpy as np
 
+from backstay.judge.arrays import Floats, Like, broadcast
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Requests and the events among them, of both arms in one interval."""
-
-    canary_requests: float
-    canary_events: float
-    stable_requests: float
-    stable_events: float
-
-    @property
-    def comparable(self) -> bool:
-        """Tell whether both arms had requests."""
-        return self.canary_requests > 0 and self.stable_requests > 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        """Add interval to interval."""
-        return Counts(
-            self.canary_requests + other.canary_requests,
-            self.canary_events + other.canary_events,
-            self.stable_requests + other.stable_requests,
-            self.stable_events + other.stable_events,
-        )
+# Further ratios of odds that are mixed over, with equal weights.
+BASE = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+ERRORS = (1.5, 2.0, 3.0, 5.0)
 
 
-NOTHING = Counts(0, 0, 0, 0)
-
-
-def exponents(counts: Counts, *, tolerance: float = 1.0, grid: Sequence[float] = GRID) -> tuple[float, ...]:
-    """Return one interval's addition to each alternative's exponent x_d.
+def increments(  # noqa: PLR0913 - the four counts of the convention, and three options
+    c: Like,
+    s: Like,
+    n_c: Like,
+    n_s: Like,
+    *,
+    tolerance: Like = 1.0,
+    ratios: Sequence[float] = ERRORS,
+    refined: bool = True,
+) -> Floats:
+    """Return what each interval adds to each alternative's exponent.
 
     Args:
-        counts: the interval; one in which an arm had no requests adds nothing.
-        tolerance: psi0 >= 1, the ratio of odds that still counts as no harm.
-        grid: the alternatives d, as logarithms of further odds ratios.
+        c: events on the canary, of any shape [...]; the other counts broadcast with it.
+        s: events on the baseline.
+        n_c: requests of the canary.
+        n_s: requests of the baseline. An interval in which an arm has none adds nothing.
+        tolerance: psi >= 1, the ratio of odds that still counts as no harm.
+        ratios: the alternatives e^d > 1, further ratios of odds beyond the tolerance.
+        refined: take the smallest of four bounds instead of the first.
+
+    Returns:
+        Exponents of shape [..., len(ratios)].
     """
-    if not counts.comparable:
-        return tuple(0.0 for _ in grid)
-    rho = counts.canary_requests / (counts.canary_requests + counts.stable_requests)
-    tilted = rho * tolerance / (1 - rho + rho * tolerance)
-    events = counts.canary_events + counts.stable_events
-    return tuple(counts.canary_events * d - events * math.log1p(tilted * math.expm1(d)) for d in grid)
+    c, s, n_c, n_s, psi = (value[..., np.newaxis] for value in _lively(c, s, n_c, n_s, tolerance))
+    grid = np.asarray(ratios, dtype=np.float64)
+    d, up, down = np.log(grid), grid - 1.0, 1.0 / grid - 1.0
+    m = c + s
+    weighted = n_c * psi
+    bound = m * np.log1p(weighted / (weighted + n_s) * up)
+    if refined:
+        rest = np.maximum(n_c + n_s - m, 0.0)
+        draws = psi * m / (psi * m + rest)
+        np.minimum(bound, n_c * np.log1p(draws * up), out=bound)
+        np.minimum(bound, d * m + n_s * np.log1p(m / (m + psi * rest) * down), out=bound)
+        np.minimum(bound, d * n_c + rest * np.log1p(n_c / (n_c + psi * n_s) * down), out=bound)
+    return np.asarray(c * d - bound)
 
 
-def log_evidence(totals: Sequence[float]) -> float:
-    """Mix the alternatives with equal weights: log E = logsumexp(x_d) - log(number of alternatives)."""
-    top = max(totals)
-    return top + math.log(math.fsum(math.exp(x - top) for x in totals) / len(totals))
+def no_harm(  # noqa: PLR0913 - the four counts of the convention, and two options
+    c: Like, s: Like, n_c: Like, n_s: Like, *, ratio: Like = 2.0, theta: Like = 1.0
+) -> Floats:
+    """Return what each interval adds to the evidence that the canary does no harm.
+
+    The null is the opposite of the test's above: the canary's odds of an event are at least ``ratio`` times the
+    baseline's. Given the margins, c follows Fisher's noncentral hypergeometric distribution; it is bounded by a
+    binomial of t = min(m, n_c) draws with the same approximate mean mu* (Cornfield's).
+
+    Args:
+        c: events on the canary, of any shape [...]; the other counts broadcast with it.
+        s: events on the baseline.
+        n_c: requests of the canary.
+        n_s: requests of the baseline.
+        ratio: psi1 > 1, the smallest ratio of odds that would be harm.
+        theta: the ratio of odds that the evidence grows fastest under, below ``ratio``.
+
+    Returns:
+        Additions to log E, of shape [...]; 0 where there is nothing to learn from.
+    """
+    c, s, n_c, n_s, psi, target = _lively(c, s, n_c, n_s, ratio, theta)
+    m = c + s
+    d = np.log(target / psi)
+    draws = np.minimum(m, n_c)
+    b = n_s - m + psi * (n_c + m)
+    # The discriminant of a quadratic with real roots: it is below zero only by rounding.
+    root = np.sqrt(np.maximum(b * b + 4.0 * (1.0 - psi) * psi * n_c * m, 0.0))
+    mean = 2.0 * psi * n_c * m / (b + root)
+    some = draws > 0
+    share = np.where(some, mean / np.where(some, draws, 1.0), 0.0)
+    return np.where(some, c * d - draws * np.log1p(share * np.expm1(d)), 0.0)
+
+
+def _lively(c: Like, s: Like, n_c: Like, n_s: Like, *more: Like) -> list[Floats]:
+    """Bring counts to one shape; empty the intervals in which an arm has no requests.
+
+    An event belongs to a request, so an arm with more events than requests (its two counters were read apart) is given
+    as many requests.
+    """
+    c, s, n_c, n_s, *rest = broadcast(c, s, n_c, n_s, *more)
+    both = (n_c > 0) & (n_s > 0)
+    c, s = np.where(both, c, 0.0), np.where(both, s, 0.0)
+    n_c, n_s = np.maximum(np.where(both, n_c, 1.0), c), np.maximum(np.where(both, n_s, 1.0), s)
+    return [c, s, n_c, n_s, *rest]

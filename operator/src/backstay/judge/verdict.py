@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from backstay.domain.resource import Analysis, Comparison, Objective, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.accumulate import Memory, SignalMemory
-from backstay.judge.counts import log_evidence
+from backstay.judge.first_counts import log_evidence
 
 _READABLE_DECADES = 6
 _WHOLE_FROM = 10

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay.judge.counts import GRID, Counts, exponents, log_evidence
+from backstay.judge.first_counts import GRID, Counts, exponents, log_evidence
 
 
 def counts(c: float, s: float, n_c: float, n_s: float) -> Counts:

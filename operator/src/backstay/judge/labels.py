@@ -1,0 +1,103 @@
+"""Quality measured on labels that arrive later. Test (d).
+
+Accuracy is a count (wrong predictions among labelled ones) and goes through ``counts``, on cohorts of requests whose
+labels have matured equally long in both arms. What is here belongs to the rest: whether labels arrive alike, the area
+under the ROC curve, a gap between groups. The last two are monitored by an asymptotic confidence sequence: it may be
+read at any time, and holds as far as the central limit theorem does.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from backstay.judge import counts
+from backstay.judge.arrays import Floats, Like
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An estimate and the variance of its error."""
+
+    value: float
+    variance: float
+
+    def minus(self, other: "Estimate", *, covariance: float = 0.0) -> "Estimate":
+        """Return the difference of two estimates, independent unless a covariance is given."""
+        return Estimate(self.value - other.value, self.variance + other.variance - 2.0 * covariance)
+
+
+def arrival(c: Like, s: Like, n_c: Like, n_s: Like) -> Floats:
+    """Return the increments of a test that labels arrive equally often in both arms, in either direction.
+
+    Args:
+        c: labelled requests of the canary's cohort, of any shape [...].
+        s: the same of the baseline's.
+        n_c: all requests of the canary's cohort.
+        n_s: all requests of the baseline's.
+
+    Returns:
+        Exponents of shape [..., 2 K], to be mixed with equal weights.
+    """
+    oftener = counts.increments(c, s, n_c, n_s)
+    rarer = counts.increments(s, c, n_s, n_c)
+    return np.concatenate([oftener, rarer], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Placements:
+    """DeLong's structural components of one score: each event's and each non-event's share of pairs won."""
+
+    events: Floats
+    others: Floats
+
+    @staticmethod
+    def of(events: Floats, others: Floats) -> "Placements":
+        """Compute them from the scores of events and non-events, a tie being half a win; in O(n log n)."""
+        low, high = np.sort(others), np.sort(events)
+        won = np.searchsorted(low, events, "left") + np.searchsorted(low, events, "right")
+        lost = np.searchsorted(high, others, "left") + np.searchsorted(high, others, "right")
+        return Placements(won / (2.0 * len(others)), 1.0 - lost / (2.0 * len(events)))
+
+    def auc(self) -> Estimate:
+        """Return the area under the ROC curve with DeLong's variance."""
+        variance = self.events.var(ddof=1) / len(self.events) + self.others.var(ddof=1) / len(self.others)
+        return Estimate(float(self.events.mean()), float(variance))
+
+    def covariance(self, other: "Placements") -> float:
+        """Return DeLong's covariance with another score of the very same requests, as in shadow traffic."""
+        events = np.cov(self.events, other.events)[0, 1] / len(self.events)
+        others = np.cov(self.others, other.others)[0, 1] / len(self.others)
+        return float(events + others)
+
+
+def gap(events: tuple[float, float], requests: tuple[float, float]) -> Estimate:
+    """Return the difference of the rates of two groups within one arm."""
+    rates = [(e + 0.5) / (n + 1.0) for e, n in zip(events, requests, strict=True)]
+    variance = math.fsum(p * (1.0 - p) / n for p, n in zip(rates, requests, strict=True))
+    return Estimate(events[0] / requests[0] - events[1] / requests[1], variance)
+
+
+def log_evidence(harm: Estimate, *, margin: float = 0.0, tuned_at: float) -> float:
+    """Return log E against "the harm is at most the margin".
+
+    A normal mixture (Robbins 1970) in the estimate's own information I = 1 / variance: with S = I (value - margin) and
+    eta the inverse of the mixture's variance, E = sqrt(eta / (I + eta)) exp(S^2 / (2 (I + eta))). Only differences in
+    the direction of harm count; the others are taken as none, which is smaller.
+
+    Args:
+        harm: how much worse the canary is.
+        margin: how much worse it may be.
+        tuned_at: the information at which the sequence is tightest, such as 1 / (margin that matters)^2.
+    """
+    information = 1.0 / harm.variance
+    score = max(information * (harm.value - margin), 0.0)
+    whole = information + tuned_at
+    return 0.5 * math.log(tuned_at / whole) + score * score / (2.0 * whole)
+
+
+def radius(variance: float, *, alpha: float, tuned_at: float) -> float:
+    """Return the half-width of the confidence sequence of level 1 - alpha around an estimate; see ``log_evidence``."""
+    information = 1.0 / variance
+    whole = information + tuned_at
+    return math.sqrt(whole * (math.log(whole / tuned_at) - 2.0 * math.log(alpha))) / information

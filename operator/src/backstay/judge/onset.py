@@ -1,0 +1,61 @@
+"""Defects that start late: a mixture over the time of their onset.
+
+Evidence gathered since the start of a rollout is poor evidence of a defect that shows only from a later step on: a
+start at a share f of the way costs log(1/f). So mass is kept back. S starts at 1 and each alternative's R_k at 0; in
+each interval a share h of S goes to work, p = h S, and R_k = (R_k + p) exp(x_k). E = S + sum_k w_k R_k is a test
+supermartingale, since every part of the mass is, from the time it starts. h must be known before the interval.
+
+Everything is kept as logarithms: R_k may be e^-1000 for a good version, and is needed if that turns bad.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from backstay.judge.arrays import Floats, Like, logsumexp
+
+
+class Onset(NamedTuple):
+    """The state: ``log_s`` of shape [...], ``log_r`` of shape [..., K]. Both may be minus infinity."""
+
+    log_s: Floats
+    log_r: Floats
+
+
+def waiting(shape: tuple[int, ...], alternatives: int) -> Onset:
+    """Return the state before the first interval, all mass held back."""
+    return Onset(np.zeros(shape), np.full((*shape, alternatives), -np.inf))
+
+
+def working(shape: tuple[int, ...], alternatives: int) -> Onset:
+    """Return the state before the first interval, all mass at work: R_k is then the plain product."""
+    return Onset(np.full(shape, -np.inf), np.zeros((*shape, alternatives)))
+
+
+def step(state: Onset, increments: Floats, hazard: Like) -> Onset:
+    """Take one interval.
+
+    Args:
+        state: what earlier intervals left.
+        increments: x_k of shape [..., K].
+        hazard: h in [0, 1] of shape [...], the share of what is held back that starts with this interval.
+    """
+    h = np.asarray(hazard, dtype=np.float64)
+    if not h.any():
+        return Onset(state.log_s, state.log_r + increments)
+    with np.errstate(divide="ignore"):
+        started = np.log(h) + state.log_s
+        log_s = state.log_s + np.log1p(-h)
+    return Onset(log_s, np.logaddexp(state.log_r, started[..., np.newaxis]) + increments)
+
+
+def log_evidence(state: Onset, weights: Floats | None = None) -> Floats:
+    """Return log E of shape [...].
+
+    Args:
+        state: what the intervals so far left.
+        weights: w_k, summing to one; equal ones unless given.
+    """
+    if weights is None:
+        weights = np.full(state.log_r.shape[-1], 1.0 / state.log_r.shape[-1])
+    return logsumexp(np.concatenate([state.log_s[..., np.newaxis], state.log_r + np.log(weights)], axis=-1))
