@@ -21,9 +21,7 @@ JUDGES = (
         ours.default,
         _LIVE | _LABELS,
     ),
-    Judge(
-        "Backstay, tolerance 1.25", "The same; odds up to 1.25 times are no harm.", ours.tolerant, _ERRORS
-    ),
+    Judge("Backstay, tolerance 1.25", "The same; odds up to 1.25 times are no harm.", ours.tolerant, _ERRORS),
     Judge(
         "Backstay, pods allowed for",
         "The same, with the tolerance widened by how far stable's pods differed in the hour before, at alpha / 2.",

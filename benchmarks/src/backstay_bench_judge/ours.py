@@ -147,7 +147,10 @@ def _shifts(canary: Floats, control: Floats) -> tuple[Floats, Floats]:
 
 
 def _dispersion(history: History) -> Floats:
-    phi = [dependence.dispersion(events, requests) for events, requests in zip(history.errors, history.requests, strict=True)]
+    phi = [
+        dependence.dispersion(events, requests)
+        for events, requests in zip(history.errors, history.requests, strict=True)
+    ]
     return np.asarray(phi)
 
 

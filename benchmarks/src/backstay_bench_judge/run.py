@@ -112,9 +112,9 @@ def run_group(group: Sequence[Scenario], *, seed: int, runs: int) -> tuple[Cell,
         for setting, rate in ((MATCHED, target), (AT_ALPHA, ALPHA))
         if (judge.name, setting) != (OURS, MATCHED)
     }
-    rates = {
-        key: float((highest[key[0]] >= threshold).mean()) for key, threshold in thresholds.items()
-    } | {(judge.name, OWN): float(harmless[judge.name, OWN].rolled_back.mean()) for judge in judges}
+    rates = {key: float((highest[key[0]] >= threshold).mean()) for key, threshold in thresholds.items()} | {
+        (judge.name, OWN): float(harmless[judge.name, OWN].rolled_back.mean()) for judge in judges
+    }
     rates[OURS, MATCHED] = target
     cells: list[Cell] = []
     for scenario in group:

@@ -114,7 +114,8 @@ def _with_noise(canary: Floats, control: Floats) -> tuple[Floats, Floats]:
         return canary, control
     rng = np.random.default_rng(0)
     noisy = [
-        np.where(constant[:, None], arm * (1 + _NOISE * rng.standard_normal(arm.shape)), arm) for arm in (canary, control)
+        np.where(constant[:, None], arm * (1 + _NOISE * rng.standard_normal(arm.shape)), arm)
+        for arm in (canary, control)
     ]
     return noisy[0], noisy[1]
 

@@ -33,7 +33,7 @@ class RankSum:
         self.x, self.y = x, y
         self.n = (~np.isnan(x)).sum(axis=1)
         self.m = (~np.isnan(y)).sum(axis=1)
-        differences = (x[:, :, None] - y[:, None, :]).reshape(len(x), -1)
+        differences = (x[:, :, None] - y[:, None, :]).reshape(len(x), x.shape[1] * y.shape[1])
         self._sorted = np.sort(differences, axis=1)  # NaN last
         self._pairs = self.n * self.m
         self._tied_x = (x[:, :, None] == x[:, None, :]).sum(axis=2)
@@ -58,7 +58,9 @@ class RankSum:
         high = self._pairs.astype(np.int64)
         while (low < high).any():
             middle = (low + high) // 2
-            value = np.take_along_axis(self._sorted, np.minimum(middle, self._sorted.shape[1] - 1)[:, None], axis=1)[:, 0]
+            value = np.take_along_axis(self._sorted, np.minimum(middle, self._sorted.shape[1] - 1)[:, None], axis=1)[
+                :, 0
+            ]
             before = compare(value, mu) & (low < high)
             high = np.where(before | (low >= high), high, middle)
             low = np.where(before, middle + 1, low)
