@@ -9,7 +9,9 @@ from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Comparison, Key, Signal
 from backstay.domain.status import Verdict
-from backstay.judge.accumulate import Memory
+from backstay.judge.memory import Memory, Process
+from backstay.judge.panel import compared, panel_of
+from backstay.judge.process import layout
 
 KEY = Key("prod", "fraud")
 ANALYSIS = Analysis(interval=2.0, alpha=0.05, signals=(Signal("errors", Comparison()),))
@@ -46,6 +48,14 @@ def resumed(memory: Memory, shape: Trial) -> Following:
     return follow(None, KEY, Interest(ANALYSIS, frozenset(), shape, memory), now=0.0)
 
 
+def totals(followed: Following) -> list[float]:
+    """Return the errors of the canary and of the baseline, and their requests."""
+    (part,) = compared(panel_of(ANALYSIS))
+    process = followed.memory.signals["errors"]
+    assert isinstance(process, Process)
+    return list(process.row[layout(part.shape).slices["totals"]])
+
+
 def test_the_first_reading_only_starts_the_account() -> None:
     followed = following()
     followed.take(reading(100, stable=(5000, 40), fresh=(0, 0), canary=(0, 0)))
@@ -66,14 +76,14 @@ def test_errors_without_a_series_are_none() -> None:
     followed = following()
     followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
     followed.take(reading(102, stable=(5100, 0), fresh=(10, 0), canary=(10, 0)))
-    assert list(followed.memory.to_dict()["signals"]["errors"]["totals"]) == [10, 0, 110, 0]
+    assert totals(followed) == [0, 0, 10, 110]
 
 
 def test_while_the_newest_pods_are_cold_only_the_fresh_baseline_is_compared_with() -> None:
     followed = following(trial(warm_until=1000))
     followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
-    followed.take(reading(102, stable=(5100, 0), fresh=(12, 0), canary=(10, 1)))
-    assert list(followed.memory.to_dict()["signals"]["errors"]["totals"]) == [10, 1, 12, 0]
+    followed.take(reading(102, stable=(5100, 0), fresh=(22, 0), canary=(10, 1)))
+    assert totals(followed) == [1, 0, 10, 22]
 
 
 @pytest.mark.parametrize(("changed_at", "compared"), [(99.0, True), (99.9, False), (101.0, False)])
@@ -90,8 +100,8 @@ def test_an_interval_with_a_change_of_weights_in_it_is_not_compared(changed_at: 
 def test_when_the_route_opens_the_canary_is_compared_with_the_baseline_that_began_with_it() -> None:
     followed = following(trial(changed_at=100.5, step=0))
     followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
-    followed.take(reading(102, stable=(5100, 9), fresh=(7, 1), canary=(6, 3)))
-    assert list(followed.memory.to_dict()["signals"]["errors"]["totals"]) == [6, 3, 7, 1]
+    followed.take(reading(102, stable=(5100, 9), fresh=(17, 1), canary=(16, 13)))
+    assert totals(followed) == [13, 1, 16, 17]
 
 
 def test_a_pod_added_in_mid_rollout_counts_from_zero_and_an_old_stable_one_does_not() -> None:
@@ -112,7 +122,7 @@ def test_a_restart_resumes_from_the_last_tick_in_status() -> None:
     before = following()
     for one in readings[:6]:
         before.take(one)
-    stored = Memory.of(json.loads(json.dumps(before.memory.to_dict())))
+    stored = Memory.of(json.loads(json.dumps(before.memory.to_dict(before.panel))), before.panel)
     after = resumed(stored, trial())
     for one in readings[5:]:
         after.take(one)

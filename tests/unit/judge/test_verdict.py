@@ -1,29 +1,34 @@
 """From intervals to a verdict, and back from status to the bit."""
 
 import json
+import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backstay.domain.resource import Analysis, Comparison, Objective, Signal
 from backstay.domain.status import Verdict
-from backstay.judge.accumulate import Interval, Memory, fold
-from backstay.judge.first_counts import Counts
+from backstay.judge.fold import Interval, counted, fold
+from backstay.judge.memory import Memory
+from backstay.judge.objectives import Window
+from backstay.judge.panel import Panel, panel_of
 from backstay.judge.verdict import assess
 
 ERRORS = Signal("errors", Comparison())
 LIMIT = Signal("limit", Objective(limit=0.05, window=60, min_requests=20, violations=2))
 
 
-def analysis(*signals: Signal) -> Analysis:
-    return Analysis(interval=2.0, alpha=0.05, signals=signals or (ERRORS,))
+def analysis(*signals: Signal) -> Panel:
+    return panel_of(Analysis(interval=2.0, alpha=0.05, signals=signals or (ERRORS,)))
 
 
 def interval(tick: float, *, bad: int = 0, requests: int = 60, comparable: bool = True, step: int = 0) -> Interval:
-    return Interval(tick, Counts(requests, bad, 9 * requests, 0), step=step, comparable=comparable)
+    counts = counted(bad, 0, requests, 9 * requests)
+    names = ("errors", "limit", "same")
+    return Interval(tick, dict.fromkeys(names, counts), requests=requests, step=step, comparable=comparable)
 
 
-def gathered(signals: Analysis, *intervals: Interval) -> Memory:
+def gathered(signals: Panel, *intervals: Interval) -> Memory:
     memory = Memory()
     for one in intervals:
         memory = fold(memory, one, signals)
@@ -35,9 +40,9 @@ def test_no_data_is_not_a_failure() -> None:
 
 
 def test_a_few_errors_of_a_broken_version_are_enough() -> None:
-    judged = assess(gathered(analysis(), interval(2, bad=3, requests=6)), analysis())
+    judged = assess(gathered(analysis(), interval(2, bad=4, requests=8)), analysis())
     assert judged.verdict is Verdict.FAIL
-    assert judged.sentence.startswith("errors 50.0 % against 0.0 % on 6 requests (E = ")
+    assert judged.sentence.startswith("errors 50.0 % against 0.0 % on 8 requests, E = ")
     assert judged.details[0].startswith("signal=errors verdict=Fail value=50.0 % baseline=0.0 %")
 
 
@@ -70,14 +75,18 @@ def test_an_objective_forgets_what_left_its_window() -> None:
     later = (interval(2.0 * i, bad=4 if i == 50 else 0) for i in range(2, 60))
     memory = gathered(signals, interval(2, bad=4), *later)
     assert assess(memory, signals).verdict is Verdict.PASS
-    assert len(memory.signals["limit"].window) <= 13
+    window = memory.signals["limit"]
+    assert isinstance(window, Window)
+    assert len(window.slots) <= 13
 
 
 def test_weighted_signals_fail_together() -> None:
-    twice = analysis(ERRORS, Signal("same", Comparison(), weight=3.0))
-    # E is a little above 1/alpha for each; alone neither reaches its own share's limit of 4/alpha and 4/(3 alpha).
-    memory = gathered(twice, interval(2, bad=3, requests=7))
-    assert assess(memory, twice).verdict is Verdict.FAIL
+    thrice = analysis(ERRORS, Signal("same", Comparison()), Signal("limit", Comparison()))
+    # E is about 50 for each: above 1/alpha, though none reaches its own share's limit of 3/alpha.
+    judged = assess(gathered(thrice, interval(2, bad=4, requests=8)), thrice)
+    assert judged.verdict is Verdict.FAIL
+    assert max(signal.log_e for signal in judged.signals) < math.log(60)
+    assert len(judged.details) == 3
 
 
 def test_requests_are_counted_by_step() -> None:
@@ -90,7 +99,7 @@ def test_a_restart_anywhere_changes_nothing_to_the_bit(rows: list[tuple[int, int
     signals = analysis(ERRORS, LIMIT)
     intervals = [interval(2.0 * (i + 1), bad=bad, requests=requests) for i, (bad, requests) in enumerate(rows)]
     cut = data.draw(st.integers(1, len(rows)))
-    resumed = Memory.of(json.loads(json.dumps(gathered(signals, *intervals[:cut]).to_dict())))
+    resumed = Memory.of(json.loads(json.dumps(gathered(signals, *intervals[:cut]).to_dict(signals))), signals)
     for one in intervals[max(cut - 2, 0) :]:
         resumed = fold(resumed, one, signals)
     assert resumed == gathered(signals, *intervals)

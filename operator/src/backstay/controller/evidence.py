@@ -11,6 +11,7 @@ from backstay.controller import metrics
 from backstay.controller.following import Following, Interest, follow, lateness
 from backstay.domain.observed import Backend, Evidence
 from backstay.domain.resource import Key
+from backstay.judge.fold import fold_many
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,8 +109,7 @@ class EvidenceLoop:
                 answered_at = self._clock()
                 for followed in behind:
                     followed.answered_at = answered_at
-                    if followed.started or not followed.memory.tick or tick >= followed.memory.tick:
-                        followed.take(reading)
+                self._take(behind, reading)
             self.last_tick = self._clock()
             self._problem = ""
             metrics.TICKS.labels("read").inc()
@@ -124,6 +124,23 @@ class EvidenceLoop:
                 followed.unavailable = str(problem)
         for followed in group:
             self._changed(followed.key)
+
+    @staticmethod
+    def _take(group: list[Following], reading: Reading) -> None:
+        """Hand a reading to models, and judge all that it ends in one go."""
+        ended = []
+        for followed in group:
+            if followed.started or not followed.memory.tick or reading.at >= followed.memory.tick:
+                interval = followed.advance(reading)
+                if interval is not None:
+                    ended.append((followed, interval))
+        memories = fold_many(
+            [followed.memory for followed, _ in ended],
+            [interval for _, interval in ended],
+            [followed.panel for followed, _ in ended],
+        )
+        for (followed, _), memory in zip(ended, memories, strict=True):
+            followed.memory = memory
 
     def _ticks(self, group: list[Following], interval: float, due: float) -> list[float]:
         """List what has to be read: for a model resumed from status its last tick, then every one that was missed."""

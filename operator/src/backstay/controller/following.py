@@ -10,9 +10,10 @@ from backstay.adapters.prometheus import Reading, Sample
 from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
-from backstay.judge.accumulate import Interval, Memory, fold
 from backstay.judge.counters import increment
-from backstay.judge.first_counts import Counts
+from backstay.judge.fold import Interval, counted, fold
+from backstay.judge.memory import Memory
+from backstay.judge.panel import Panel, panel_of
 from backstay.judge.verdict import assess
 
 # After this many seconds a backend of which Prometheus knows nothing counts as quiet.
@@ -25,7 +26,7 @@ class Trial:
 
     ``changed_at`` is when the route's weights last changed, ``warm_until`` when its newest pods have warmed up (Unix
     seconds); ``opening`` marks the first step with a weight, at whose start canary and fresh baseline had no requests;
-    ``pods`` are the ready pods expected in a reading, by backend.
+    ``pods`` are the ready pods expected in a reading, by backend; ``steps`` are those before full traffic.
     """
 
     rollout: str
@@ -38,6 +39,7 @@ class Trial:
     baseline: bool
     comparable: bool
     pods: Mapping[Backend, int]
+    steps: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,22 @@ class Following:
     seen: Mapping[Backend, int] = field(default_factory=dict)
     quiet_since: dict[Backend, float] = field(default_factory=dict)
 
+    @property
+    def panel(self) -> Panel:
+        """What is judged."""
+        return panel_of(self.analysis)
+
     def take(self, reading: Reading) -> None:
-        """Take in one reading; one that is not later than the last changes nothing."""
+        """Take in one reading and judge it."""
+        interval = self.advance(reading)
+        if interval is not None:
+            self.memory = fold(self.memory, interval, self.panel)
+
+    def advance(self, reading: Reading) -> Interval | None:
+        """Take in one reading; returns the interval to be judged, if it ends one.
+
+        A reading that is not later than the last changes nothing.
+        """
         requests = {sample: value for sample, value in reading.requests.items() if sample.key == self.key}
         errors = {sample: reading.errors.get(sample, 0.0) for sample in requests}
         self.unavailable = ""
@@ -78,29 +94,31 @@ class Following:
             self.requests, self.errors = requests, errors
             self.started, self.tick = True, reading.at
             self._see(requests)
-            return
+            return None
         if reading.at <= self.tick:
-            return
+            return None
         added_requests, added_errors = self._added(self.requests, requests), self._added(self.errors, errors)
         for backend in {sample.backend for sample in requests}:
             if added_requests.get(backend, 0.0) > 0:
                 self.quiet_since.pop(backend, None)
             else:
                 self.quiet_since.setdefault(backend, self.tick)
+        interval = None
         if self.trial is not None:
-            self._fold(self.trial, reading.at, added_requests, added_errors)
+            interval = self._interval(self.trial, reading.at, added_requests, added_errors)
         self.requests = {**self.requests, **requests}
         self.errors = {**self.errors, **errors}
         self.tick = reading.at
         self._see(requests)
+        return interval
 
     def evidence(self) -> Evidence | None:
         """Say what the judge makes of it, or None while there is no rollout or no reading."""
         trial = self.trial
         if trial is None or not (self.started or self.unavailable):
             return None
-        document = self.memory.to_dict() if self.memory.tick else {}
-        judged = assess(self.memory, self.analysis, comparable=trial.comparable)
+        document = self.memory.to_dict(self.panel) if self.memory.tick else {}
+        judged = assess(self.memory, self.panel, comparable=trial.comparable)
         requests = int(self.memory.requests) if self.memory.step == trial.step else 0
         measured = bool(trial.pods) and all(self.seen.get(b, 0) >= count for b, count in trial.pods.items())
         if self.unavailable and judged.verdict is not Verdict.FAIL:
@@ -125,25 +143,32 @@ class Following:
             sums[backend] = increment(old, new, born=born).value
         return sums
 
-    def _fold(
+    def _interval(
         self, trial: Trial, tick: float, requests: Mapping[Backend, float], errors: Mapping[Backend, float]
-    ) -> None:
+    ) -> Interval:
         canary, own, fresh = Backend(trial.canary), Backend(trial.stable), Backend(trial.stable, Track.BASELINE)
         warm = tick >= trial.warm_until
         mixed = trial.changed_at > self.tick - lateness(self.analysis.interval)
         # Where the route opened in this interval, canary and fresh baseline began together: their shares do not mix.
         together = mixed and trial.opening and trial.baseline
         control = [fresh] if trial.baseline and (together or not warm) else [own, fresh]
-        counts = Counts(
-            requests.get(canary, 0.0),
+        counts = counted(
             errors.get(canary, 0.0),
-            sum(requests.get(backend, 0.0) for backend in control),
             sum(errors.get(backend, 0.0) for backend in control),
+            requests.get(canary, 0.0),
+            sum(requests.get(backend, 0.0) for backend in control),
         )
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        interval = Interval(tick=tick, counts=counts, step=trial.step, comparable=(together or not mixed) and fair)
-        self.memory = fold(self.memory, interval, self.analysis)
+        return Interval(
+            tick=tick,
+            signals={signal.name: counts for signal in self.analysis.signals},
+            requests=requests.get(canary, 0.0),
+            step=trial.step,
+            steps=trial.steps,
+            mix="fresh" if len(control) == 1 else "",
+            comparable=(together or not mixed) and fair,
+        )
 
     def _see(self, requests: Mapping[Sample, float]) -> None:
         seen: dict[Backend, int] = {}

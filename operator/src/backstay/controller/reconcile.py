@@ -33,7 +33,8 @@ from backstay.domain.observed import Backend, Observed, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan, WeightStep
 from backstay.domain.split import FULL
 from backstay.domain.status import Phase, Status
-from backstay.judge.accumulate import Memory
+from backstay.judge.memory import Memory
+from backstay.judge.panel import panel_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -255,7 +256,7 @@ class Reconciler:
         else:
             plan = seen.plans.get(rollout.revision, desired.plan)
             revisions.add(rollout.revision)
-            memory = Memory.of(status.analysis)
+            memory = Memory.of(status.analysis, panel_of(plan.analysis))
             interest = Interest(plan.analysis, frozenset(revisions), self._trial(key, status, plan, seen), memory)
         self._evidence.watch(key, interest)
 
@@ -270,6 +271,7 @@ class Reconciler:
         if baseline is not None and baseline in seen.workloads:
             wanted.append(baseline)
         weights = [step.weight for step in plan.rollout.steps if isinstance(step, WeightStep)]
+        full = [isinstance(step, WeightStep) and step.weight == FULL for step in plan.rollout.steps]
         # Where the step's begin is not remembered, its weight may be on the route from before this start.
         began = rollout.step_since or self._started_at
         return Trial(
@@ -283,6 +285,7 @@ class Reconciler:
             baseline=fresh,
             comparable=stable is not None and not rollout.first and weights[0] < FULL,
             pods={backend: max(seen.ready(backend), 1) for backend in wanted},
+            steps=max(full.index(True) if True in full else len(full), 1),
         )
 
     def _forget(self, key: Key) -> None:

@@ -1,26 +1,32 @@
 """What the gathered evidence means: a verdict, the sentence a person needs, and the lines that go into the commit."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backstay.domain.resource import Analysis, Comparison, Objective, Signal
 from backstay.domain.status import Verdict
-from backstay.judge.accumulate import Memory, SignalMemory
-from backstay.judge.first_counts import log_evidence
+from backstay.judge import combine, wording
+from backstay.judge.effect import Effect, Rated, Shifted, effect_of, seen
+from backstay.judge.fold import budget, reaches
+from backstay.judge.memory import Memory, Process
+from backstay.judge.objectives import Beyond, Limit, Window
+from backstay.judge.panel import SPLIT, SPLIT_ALPHA, Count, Latency, NoHarm, Panel, Part, compared
+from backstay.judge.process import layout, log_evidence
 
-_READABLE_DECADES = 6
-_WHOLE_FROM = 10
+# An edge beyond which fewer of the requests lie says too little to be asked for evidence of no harm.
+_RARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class SignalVerdict:
-    """One signal's verdict; ``line`` goes behind ``Backstay-Evidence:``."""
+    """One signal's verdict; ``line`` goes behind ``Backstay-Evidence:``. ``effect`` is None where nothing is known."""
 
     name: str
     verdict: Verdict
     sentence: str
     line: str
     log_e: float = 0.0
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +39,33 @@ class Assessment:
     signals: tuple[SignalVerdict, ...]
 
 
-def assess(memory: Memory, analysis: Analysis, *, comparable: bool = True) -> Assessment:
+def assess(memory: Memory, panel: Panel, *, comparable: bool = True) -> Assessment:
     """Judge what has been gathered.
 
-    Comparisons share ``alpha``: they fail together when the weighted mean of their E reaches 1/alpha, which keeps the
-    chance of failing a harmless version at alpha whatever the dependence between signals. Objectives are fixed limits,
-    outside alpha.
+    Compared signals share alpha: they fail together when the weighted mean of their E reaches 1/alpha, which keeps the
+    chance of failing a harmless version at alpha whatever the dependence between signals. The signals that closed
+    testing names have failed, or, where it names none, the one with the largest part of the evidence. Objectives are
+    fixed limits, outside alpha. The split of the traffic has an alpha of its own; Fail wins over what it says.
 
     Args:
         memory: what ``fold`` gathered.
-        analysis: what is judged.
-        comparable: False for a rollout that never has two arms; its comparisons are then left out.
+        panel: what is judged.
+        comparable: False for a rollout that never has two arms; compared signals are then left out.
     """
-    budget = math.fsum(s.weight for s in analysis.signals if isinstance(s.rule, Comparison))
-    judged = []
-    for signal in analysis.signals:
-        gathered = memory.signals.get(signal.name, SignalMemory())
-        match signal.rule:
-            case Comparison():
-                if comparable:
-                    judged.append(_comparison(signal, gathered, analysis.alpha * signal.weight / budget))
-            case Objective() as rule:
-                judged.append(_objective(signal, rule, gathered))
-    together = [s for s in judged if s.line and s.log_e]
-    weights = {s.name: s.weight / budget for s in analysis.signals if isinstance(s.rule, Comparison)}
-    mean = math.fsum(weights[s.name] * math.exp(min(s.log_e, 700.0)) for s in together if s.name in weights)
-    failing = [s for s in judged if s.verdict is Verdict.FAIL]
-    if not failing and mean * analysis.alpha >= 1:
-        failing = [max(together, key=lambda s: weights.get(s.name, 0.0) * math.exp(min(s.log_e, 700.0)))]
-    verdict = Verdict.FAIL if failing else _join([s.verdict for s in judged])
-    told = failing or judged
+    judged = _compared(memory, panel) if comparable else {}
+    order = {signal.name: index for index, signal in enumerate(panel.signals)}
+    for signal in panel.signals:
+        if isinstance(signal.rule, Limit):
+            judged[signal.name] = _objective(signal.name, signal.rule, memory.signals.get(signal.name))
+    signals = sorted(judged.values(), key=lambda verdict: order[verdict.name])
+    split = _split(memory)
+    every = [*signals, split] if split else signals
+    failing = [verdict for verdict in every if verdict.verdict is Verdict.FAIL]
     return Assessment(
-        verdict=verdict,
-        sentence="; ".join(s.sentence for s in told),
-        details=tuple(s.line for s in failing),
-        signals=tuple(judged),
+        verdict=Verdict.FAIL if failing else _join([verdict.verdict for verdict in every]),
+        sentence="; ".join(verdict.sentence for verdict in failing or every),
+        details=tuple(verdict.line for verdict in failing),
+        signals=tuple(every),
     )
 
 
@@ -79,55 +77,126 @@ def _join(verdicts: list[Verdict]) -> Verdict:
     return Verdict.PASS
 
 
-def _comparison(signal: Signal, memory: SignalMemory, alpha: float) -> SignalVerdict:
-    """Fail when E reaches 1/alpha; pass while there is data of both arms and no such evidence."""
-    totals = memory.totals
-    if not memory.exponents:
-        return SignalVerdict(signal.name, Verdict.NO_DATA, f"{signal.name}: no requests to compare yet", "")
-    log_e, limit = log_evidence(memory.exponents), 1 / alpha
-    failed = log_e >= math.log(limit)
-    ours = _percent(totals.canary_events, totals.canary_requests)
-    theirs = _percent(totals.stable_events, totals.stable_requests)
-    compared = f"{signal.name} {ours} against {theirs}"
-    verdict = Verdict.FAIL if failed else Verdict.PASS
-    evidence = f"E = {_number(log_e)}, limit {limit:.3g}"
+def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
+    alpha = budget(memory, panel)
+    parts = compared(panel)
+    processes = {name: state for name, state in memory.signals.items() if isinstance(state, Process)}
+    log_e = {
+        part.signal.name: float(log_evidence(part.shape, processes[part.signal.name].row))
+        for part in parts
+        if part.signal.name in processes
+    }
+    failing = _failing(log_e, panel, alpha) if memory.failed or reaches(log_e, panel, alpha=alpha) else set()
+    judged = {}
+    for part in parts:
+        name = part.signal.name
+        process = processes.get(name)
+        if process is None or not seen(part.shape, process.row):
+            judged[name] = SignalVerdict(name, Verdict.NO_DATA, f"{name}: no requests to compare yet", "")
+            continue
+        verdict = Verdict.FAIL if name in failing else _promotable(part, process, memory)
+        judged[name] = _tell(part, process, verdict, (log_e[name], -math.log(alpha * part.share)))
+    return judged
+
+
+def _failing(log_e: Mapping[str, float], panel: Panel, alpha: float) -> set[str]:
+    """Name the signals that failed."""
+    parts = [part for part in compared(panel) if part.signal.name in log_e]
+    values, weights = [log_e[part.signal.name] for part in parts], [part.share for part in parts]
+    if not panel.refinements:
+        named = [e >= -math.log(alpha * share) for e, share in zip(values, weights, strict=True)]
+    else:
+        named = list(combine.closed(values, weights, alpha=alpha))
+    if not any(named):
+        named[max(range(len(values)), key=lambda i: values[i] + math.log(weights[i]))] = True
+    return {part.signal.name for part, chosen in zip(parts, named, strict=True) if chosen}
+
+
+def _promotable(part: Part, process: Process, memory: Memory) -> Verdict:
+    """Pass, or Inconclusive while a signal that asks for evidence of no harm has too little in this step.
+
+    At full traffic there is nothing to compare with: the last compared step stands.
+    """
+    rule = part.signal.rule
+    no_harm = rule.no_harm if isinstance(rule, Count | Latency) else None
+    if no_harm is None:
+        return Verdict.PASS
+    current = process.step == memory.step or memory.step >= memory.steps
+    return Verdict.PASS if current and _harmless(part, process, no_harm) else Verdict.INCONCLUSIVE
+
+
+def _harmless(part: Part, process: Process, no_harm: NoHarm) -> bool:
+    at = layout(part.shape).slices
+    size = process.row[at["size"]][0]
+    share = (process.row[at["over"]] + process.row[at["under"]]) / (2.0 * size)
+    asked = share >= _RARE if isinstance(part.signal.rule, Latency) else share >= 0.0
+    return bool((process.row[at["no_harm"]][asked] >= -math.log(no_harm.level)).all()) and bool(asked.any())
+
+
+def _tell(part: Part, process: Process, verdict: Verdict, scale: tuple[float, float]) -> SignalVerdict:
+    name, (log_e, log_limit) = part.signal.name, scale
+    effect = effect_of(part, process.row)
+    weighed = f"E = {wording.evidence(log_e)}, limit {wording.limit(log_limit)}"
+    match effect:
+        case Shifted():
+            what, value, times = f"{name}: PSI {effect.psi:.3f}", f"value={effect.psi:.3f} effect=psi", ""
+        case Rated():
+            ours, theirs = wording.percent(effect.canary), wording.percent(effect.baseline)
+            where = f" above {effect.edge:g} s" if effect.edge else ""
+            what, value = f"{name}{where} {ours} against {theirs}", f"value={ours} baseline={theirs}"
+            value += f" edge={effect.edge:g}" if effect.edge else ""
+            times = f" ({effect.ratio:.3g} times)" if math.isfinite(effect.ratio) and effect.ratio != 1.0 else ""
     return SignalVerdict(
-        name=signal.name,
+        name=name,
         verdict=verdict,
-        sentence=f"{compared} on {totals.canary_requests:,.0f} requests ({evidence})",
-        line=f"signal={signal.name} verdict={verdict} value={ours} baseline={theirs} "
-        f"requests={totals.canary_requests:.0f} E={_number(log_e)} limit={limit:.3g}",
+        sentence=f"{what}{times} on {effect.requests:,.0f} requests, {weighed}",
+        line=f"signal={name} verdict={verdict} {value} requests={effect.requests:.0f} "
+        f"E={wording.evidence(log_e)} limit={wording.limit(log_limit)}",
         log_e=log_e,
+        effect=effect,
     )
 
 
-def _objective(signal: Signal, rule: Objective, memory: SignalMemory) -> SignalVerdict:
-    requests = math.fsum(slot.requests for slot in memory.window)
-    events = math.fsum(slot.events for slot in memory.window)
-    limit = f"{100 * rule.limit:.3g} %"
-    if memory.failed:
+def _objective(name: str, rule: Limit, state: object) -> SignalVerdict:
+    window = state if isinstance(state, Window) else Window()
+    requests, events = window.requests, window.events
+    bound = f"{100 * rule.limit:.3g} %"
+    if window.failed:
         verdict = Verdict.FAIL
     elif not requests:
-        return SignalVerdict(signal.name, Verdict.NO_DATA, f"{signal.name}: no requests yet", "")
+        return SignalVerdict(name, Verdict.NO_DATA, f"{name}: no requests yet", "")
     else:
         verdict = Verdict.PASS if requests >= rule.min_requests else Verdict.INCONCLUSIVE
-    value = _percent(events, requests)
+    value = wording.percent(events / requests if requests else 0.0)
+    least = "at least " if rule.beyond is Beyond.BELOW else ""
     return SignalVerdict(
-        name=signal.name,
+        name=name,
         verdict=verdict,
-        sentence=f"{signal.name} {value} of {requests:,.0f} requests, limit {limit}",
-        line=f"signal={signal.name} verdict={verdict} value={value} limit={limit} requests={requests:.0f}",
+        sentence=f"{name} {value} of {requests:,.0f} requests, limit {least}{bound}",
+        line=f"signal={name} verdict={verdict} value={value} limit={bound} requests={requests:.0f}",
     )
 
 
-def _percent(events: float, requests: float) -> str:
-    return f"{100 * events / requests:.1f} %" if requests else "0.0 %"
+def _split(memory: Memory) -> SignalVerdict | None:
+    """Judge the split of the traffic, where it was planned and is far from its plan.
 
-
-def _number(log_e: float) -> str:
-    """Write E for people: as a number while it is readable, as a power of ten beyond."""
-    decades = log_e / math.log(10)
-    if decades > _READABLE_DECADES:
-        return f"10^{decades:.0f}"
-    value = math.exp(log_e)
-    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.2g}"
+    Too few requests on the canary are responses that it lost, so that is Fail: a version that crashes has no errors to
+    count. Too many mean that the comparison is not the planned one, which is no fault of the version.
+    """
+    if memory.split is None or float(log_evidence(SPLIT, memory.split.row)) < -math.log(SPLIT_ALPHA):
+        return None
+    n_c, _, planned = memory.split.row[layout(SPLIT).slices["totals"]]
+    log_e = float(log_evidence(SPLIT, memory.split.row))
+    short = n_c < planned
+    verdict = Verdict.FAIL if short else Verdict.INCONCLUSIVE
+    what = f"traffic: the canary answered {n_c:,.0f} requests where its share brings {planned:,.0f}"
+    told = f"{what}, so {planned - n_c:,.0f} were lost" if short else f"{what}: see whether the route is as planned"
+    limit = wording.limit(-math.log(SPLIT_ALPHA))
+    return SignalVerdict(
+        name="traffic",
+        verdict=verdict,
+        sentence=f"{told}, E = {wording.evidence(log_e)}, limit {limit}",
+        line=f"signal=traffic verdict={verdict} value={n_c:.0f} baseline={planned:.0f} requests={n_c:.0f} "
+        f"E={wording.evidence(log_e)} limit={limit}",
+        log_e=log_e,
+    )

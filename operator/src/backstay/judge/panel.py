@@ -1,0 +1,154 @@
+"""What is judged: the signals of one rollout, each with its rule and its share of the error budget."""
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+from backstay.domain.resource import Analysis, Comparison, Objective
+from backstay.judge import counts, latency
+from backstay.judge.combine import shares
+from backstay.judge.objectives import Limit
+
+# The error budget of the sample ratio test, beside alpha.
+SPLIT_ALPHA = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class NoHarm:
+    """The evidence that a signal's Pass asks for: a ratio of odds of ``ratio`` or more is ruled out at ``level``."""
+
+    ratio: float = 2.0
+    level: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Events among requests. ``tolerance`` is a ratio of odds; without ``no_harm``, Pass means that no harm shows."""
+
+    tolerance: float = 1.0
+    no_harm: NoHarm | None = None
+
+    @property
+    def buckets(self) -> int:
+        """Without and with the event."""
+        return 2
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A histogram of durations; ``edges`` are the buckets' upper ends in seconds, the last bucket lies beyond."""
+
+    edges: tuple[float, ...]
+    tolerance: float = 1.0
+    no_harm: NoHarm | None = None
+
+    @property
+    def buckets(self) -> int:
+        """One more than there are edges."""
+        return len(self.edges) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A distribution over ``buckets``; ``smallest`` is the total variation that counts as none."""
+
+    buckets: int
+    smallest: float = 0.0
+    ordered: bool = True
+
+
+Compared: TypeAlias = Count | Latency | Distribution
+
+
+class Kind(Enum):
+    """How a process works: on what lies beyond edges, on a distribution, or on the split of the traffic."""
+
+    TAILS = "tails"
+    SHIFT = "shift"
+    SPLIT = "split"
+
+
+class Shape(NamedTuple):
+    """What two processes must have in common to be computed together."""
+
+    kind: Kind
+    buckets: int
+    ratios: tuple[float, ...] = ()
+    refined: bool = True
+    no_harm: bool = False
+    ordered: bool = True
+    smallest: bool = False
+
+
+SPLIT = Shape(Kind.SPLIT, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One signal; ``weight`` is its weight among the compared ones, in any unit."""
+
+    name: str
+    rule: Compared | Limit
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """All that is judged of a rollout.
+
+    ``alpha`` is the chance of failing a harmless version in the whole rollout. ``split_tolerance`` is the factor by
+    which the odds of the traffic's split may differ from the planned ones; 0 leaves the split unjudged. Without
+    ``refinements`` every formula is its base form.
+    """
+
+    alpha: float
+    signals: tuple[Judged, ...]
+    refinements: bool = True
+    split_tolerance: float = 0.0
+
+
+def shape_of(rule: Compared, *, refined: bool) -> Shape:
+    """Return the shape of a signal's process."""
+    if isinstance(rule, Distribution):
+        return Shape(Kind.SHIFT, rule.buckets, refined=refined, ordered=rule.ordered, smallest=rule.smallest > 0)
+    ratios = (counts.ERRORS if isinstance(rule, Count) else latency.LATENCY) if refined else counts.BASE
+    return Shape(Kind.TAILS, rule.buckets, ratios, refined, no_harm=rule.no_harm is not None)
+
+
+class Part(NamedTuple):
+    """A compared signal with what follows from the panel: its shape and its share of alpha."""
+
+    signal: Judged
+    shape: Shape
+    share: float
+
+
+@lru_cache(maxsize=1024)
+def compared(panel: Panel) -> tuple[Part, ...]:
+    """List the signals that are compared between the arms, in order."""
+    signals = [(s, s.rule) for s in panel.signals if not isinstance(s.rule, Limit)]
+    weights = shares([signal.weight for signal, _ in signals]) if signals else ()
+    return tuple(
+        Part(signal, shape_of(rule, refined=panel.refinements), share)
+        for (signal, rule), share in zip(signals, weights, strict=True)
+    )
+
+
+@lru_cache(maxsize=1024)
+def panel_of(analysis: Analysis) -> Panel:
+    """Return what a ModelDeployment's ``spec.analysis`` asks for."""
+    return Panel(
+        alpha=analysis.alpha,
+        signals=tuple(Judged(signal.name, _rule(signal.rule), signal.weight) for signal in analysis.signals),
+    )
+
+
+def _rule(rule: Comparison | Objective) -> Count | Limit:
+    match rule:
+        case Comparison():
+            return Count(rule.tolerance)
+        case Objective():
+            return Limit(
+                limit=rule.limit, window=rule.window, min_requests=rule.min_requests, violations=rule.violations
+            )

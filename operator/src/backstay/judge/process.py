@@ -1,0 +1,161 @@
+"""A signal's process: one row of numbers, and how an interval moves it. Rows of one shape move together.
+
+Every function takes rows of shape [R, width] and counts of shape [R, 2, buckets], canary first, in which both arms had
+requests. What a row holds is said by its layout.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from backstay.judge import counts, effects, latency, onset, ratio, shift
+from backstay.judge.arrays import Bools, Floats, logsumexp
+from backstay.judge.codec import Field, Layout, Precision
+from backstay.judge.onset import Onset
+from backstay.judge.panel import Kind, Shape
+
+_TILTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is known of each row's interval before it, all of shape [R].
+
+    ``hazard`` is the share of the mass held back that starts now, ``fresh`` marks a step's first interval, ``phi`` the
+    size of clusters, ``ratio`` the harm that no-harm evidence rules out, ``smallest`` the shift that counts as none,
+    ``planned`` the canary's planned share of the requests.
+    """
+
+    tolerance: Floats
+    hazard: Floats
+    fresh: Floats
+    phi: Floats
+    ratio: Floats
+    smallest: Floats
+    planned: Floats
+
+    def only(self, rows: Bools) -> "Given":
+        """Return the same for some of the rows, chosen by a boolean array."""
+        return Given(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+@lru_cache(maxsize=256)
+def layout(shape: Shape) -> Layout:
+    """Say what a row of a shape holds.
+
+    ``log_s`` and ``log_r`` are the late onset mixture's. Of tails: ``no_harm`` an edge, the strata of the
+    Mantel-Haenszel ratio, and for a single edge the crude ``totals`` c, s, n_c, n_s. Of shifts: ``expected`` E_b,
+    ``canary`` C_b, ``pooled``, and for the effect ``standard`` sum(n_c s_b / n_s) and ``squares`` sum(n_c^2 / n_s).
+    Of the split: ``totals`` n_c, n_s and the requests that the canary's share should have brought.
+    """
+    log = Precision.LOG if shape.refined else Precision.DOUBLE
+    single, double = Precision.SINGLE, Precision.DOUBLE
+    b = shape.buckets
+    match shape.kind:
+        case Kind.TAILS:
+            edges = b - 1
+            no_harm = [Field("no_harm", edges, log)] if shape.no_harm else []
+            evidence = [Field("log_s", 1, log), Field("log_r", edges * len(shape.ratios), log), *no_harm]
+            effect = [Field("over", edges, single), Field("under", edges, single), Field("size", 1, single)]
+            return Layout([*evidence, *effect, Field("totals", 4 if edges == 1 else 2, double)])
+        case Kind.SHIFT:
+            evidence = [Field("log_s", 1, log), Field("log_r", _families(shape), log), Field("expected", b, double)]
+            sums = [Field(name, b, single) for name in ("canary", "pooled", "standard")]
+            return Layout([*evidence, *sums, Field("squares", 1, single)])
+        case Kind.SPLIT:
+            return Layout([Field("log_r", 2 * len(ratio.GRID), log), Field("totals", 3, double)])
+
+
+def start(shape: Shape) -> Floats:
+    """Return the row of a process that has seen nothing."""
+    where = layout(shape)
+    row = np.zeros(where.width)
+    if shape.kind is not Kind.SPLIT:
+        row[where.slices["log_s" if not shape.refined else "log_r"]] = -np.inf
+    return row
+
+
+def advance(shape: Shape, rows: Floats, seen: Floats, given: Given) -> Floats:
+    """Take one interval of each row; returns new rows, settled."""
+    at, new = layout(shape).slices, rows.copy()
+    canary, baseline = np.ascontiguousarray(seen[:, 0]), np.ascontiguousarray(seen[:, 1])
+    match shape.kind:
+        case Kind.TAILS:
+            _tails(shape, new, canary, baseline, given)
+        case Kind.SHIFT:
+            _shift(shape, new, canary, baseline, given)
+        case Kind.SPLIT:
+            n_c, n_s = canary[:, 0], baseline[:, 0]
+            moved = ratio.increments(n_c, n_s, given.planned, tolerance=given.tolerance)
+            new[:, at["log_r"]] += np.concatenate([moved.more, moved.less], axis=-1)
+            new[:, at["totals"]] += np.stack([n_c, n_s, n_s * given.planned / (1.0 - given.planned)], axis=-1)
+    return layout(shape).settle(new)
+
+
+def log_evidence(shape: Shape, rows: Floats) -> Floats:
+    """Return log E of each row, of shape [R]."""
+    at = layout(shape).slices
+    log_r = np.ascontiguousarray(rows[..., at["log_r"]])
+    if shape.kind is Kind.SPLIT:
+        return np.asarray(logsumexp(log_r) - np.log(log_r.shape[-1]))
+    return onset.log_evidence(Onset(rows[..., at["log_s"]][..., 0], log_r), weights(shape))
+
+
+@lru_cache(maxsize=256)
+def weights(shape: Shape) -> Floats:
+    """Return the weight of each component of ``log_r``: half on a shift's history and half on its tilts."""
+    width = layout(shape).slices["log_r"]
+    size = width.stop - width.start
+    if shape.kind is Kind.SHIFT and size > 1:
+        return np.array([0.5] + [0.5 / _TILTS] * _TILTS)
+    return np.full(size, 1.0 / size)
+
+
+def _families(shape: Shape) -> int:
+    return 1 + _TILTS if shape.refined and shape.ordered else 1
+
+
+def _move(shape: Shape, new: Floats, added: Floats, given: Given) -> None:
+    """Put increments of shape [R, K] into the late onset mixture of the rows."""
+    at = layout(shape).slices
+    before = Onset(np.array(new[:, at["log_s"]][:, 0]), np.array(new[:, at["log_r"]]))
+    after = onset.step(before, added / given.phi[:, np.newaxis], given.hazard)
+    new[:, at["log_s"]] = after.log_s[:, np.newaxis]
+    new[:, at["log_r"]] = after.log_r
+
+
+def _tails(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: Given) -> None:
+    at = layout(shape).slices
+    added = latency.increments(canary, baseline, tolerance=given.tolerance, ratios=shape.ratios, refined=shape.refined)
+    _move(shape, new, added.reshape(len(new), -1), given)
+    c, s = latency.tails(canary), latency.tails(baseline)
+    n_c, n_s = canary.sum(axis=-1)[:, np.newaxis], baseline.sum(axis=-1)[:, np.newaxis]
+    if shape.no_harm:
+        harmless = counts.no_harm(c, s, n_c, n_s, ratio=given.ratio[:, np.newaxis]) / given.phi[:, np.newaxis]
+        kept = np.where(given.fresh[:, np.newaxis] > 0, 0.0, new[:, at["no_harm"]])
+        new[:, at["no_harm"]] = kept + harmless
+    terms = effects.strata(c, s, n_c, n_s)
+    new[:, at["over"]] += terms.over
+    new[:, at["under"]] += terms.under
+    new[:, at["size"]] += terms.size[:, :1]
+    new[:, at["totals"]] += np.concatenate([c, s, n_c, n_s] if shape.buckets == 2 else [n_c, n_s], axis=-1)  # noqa: PLR2004 - with an event, and without
+
+
+def _shift(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: Given) -> None:
+    at = layout(shape).slices
+    kappa = shift.KAPPA if shape.refined else shift.KAPPA_BASE
+    so_far = [np.array(new[:, at[name]]) for name in ("canary", "expected", "pooled")]
+    families = shift.history_weights(*so_far, kappa=kappa)[:, np.newaxis, :]
+    if _families(shape) > 1:
+        fixed = np.broadcast_to(shift.tilts(shape.buckets), (len(new), _TILTS, shape.buckets))
+        families = np.concatenate([families, fixed], axis=1)
+    smallest = given.smallest if shape.smallest else None
+    _move(shape, new, shift.increments(canary, baseline, families, smallest=smallest), given)
+    pooled = canary + baseline
+    n_c, n_s = canary.sum(axis=-1)[:, np.newaxis], baseline.sum(axis=-1)[:, np.newaxis]
+    new[:, at["expected"]] += n_c * pooled / (n_c + n_s)
+    new[:, at["canary"]] += canary
+    new[:, at["pooled"]] += pooled
+    new[:, at["standard"]] += n_c * baseline / n_s
+    new[:, at["squares"]] += n_c * n_c / n_s
