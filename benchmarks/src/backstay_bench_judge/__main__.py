@@ -16,15 +16,15 @@ from rich.table import Table
 from backstay_bench_judge.field import JUDGES
 from backstay_bench_judge.plots import draw
 from backstay_bench_judge.report import write
-from backstay_bench_judge.run import Results, run
+from backstay_bench_judge.run import Cell, Results, run
 from backstay_bench_judge.scenarios import PARTS, Scenario
 
 RUNS, FULL, SEED = 500, 10_000, 20260101
 _HELP = """Backstay's judge beside the others in the field, on the same simulated rollouts.
 
 Every judge sees the same requests and errors of a canary, a fresh baseline and the stable version, in intervals of 15
-seconds. Reported are rollbacks of harmless versions, promotions of harmful ones, bad answers served and delay, with each
-judge as configured and with thresholds moved until all fail harmless versions equally often.
+seconds. Reported are rollbacks of harmless versions, promotions of harmful ones, bad answers served and delay, with
+each judge as configured and with thresholds moved until all fail harmless versions equally often.
 
 The default writes docs/judge-benchmark.md and docs/images/judge-*.svg, and keeps the numbers in
 out/bench-judge/results.json, from which --again writes them without simulating. The same seed gives the same numbers,
@@ -88,7 +88,7 @@ def choose(only: list[str]) -> list[Scenario]:
     return list(found.values())
 
 
-def _simulate(scenarios: list[Scenario], *, seed: int, runs: int, jobs: int) -> tuple:
+def _simulate(scenarios: list[Scenario], *, seed: int, runs: int, jobs: int) -> tuple[Cell, ...]:
     began = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -124,7 +124,12 @@ def _command(arguments: list[str]) -> str:
     return f'make bench-judge ARGS="{shlex.join(arguments)}"' if arguments else "make bench-judge"
 
 
-if __name__ == "__main__":
+def application() -> typer.Typer:
+    """Return the command line."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=_HELP)(main)
-    app()
+    return app
+
+
+if __name__ == "__main__":
+    application()()

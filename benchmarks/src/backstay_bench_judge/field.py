@@ -16,8 +16,9 @@ OURS = "Backstay"
 JUDGES = (
     Judge(
         OURS,
-        "Defaults: alpha .05, tolerance 1, mixture over late onsets, 15 s intervals joined up to 30 requests, dispersion "
-        "learnt from stable's pods in the hour before. Fresh baseline during the warm-up, then all of the running version.",
+        "alpha .05, tolerance 1, mixture over late onsets, 15 s intervals joined up to 30 requests, dispersion learnt "
+        "from stable's pods in the hour before, no harm of 2 at .05 asked for. Fresh baseline during the warm-up of 5 "
+        "minutes, then all of the running version.",
         ours.default,
         _LIVE | _LABELS,
     ),
@@ -44,7 +45,8 @@ JUDGES = (
     ),
     Judge(
         "Argo, 3 in a row",
-        "The same limits over the last minute, three minutes in a row, which a query can say; initialDelay is the warm-up.",
+        "The same limits over the last minute, three minutes in a row, which only a query can say; initialDelay is the "
+        "warm-up.",
         argo.three_in_a_row,
         _RULES,
     ),
@@ -72,8 +74,8 @@ JUDGES = (
     ),
     Judge(
         "mSPRT",
-        "On the same score, half-normal mixture of log odds ratios with scale log 2, threshold 20, every 15 s; of twelve "
-        "signals each at alpha / 12.",
+        "On the same score, half-normal mixture of log odds ratios with scale log 2, threshold 20, every 15 s; of "
+        "twelve signals each at alpha / 12.",
         msprt.every_interval,
         _LIVE,
     ),

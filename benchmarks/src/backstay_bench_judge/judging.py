@@ -57,7 +57,7 @@ def stops(score: Floats, threshold: float, *, lag: int = 0) -> Ints:
     reached = score >= threshold
     length = score.shape[1]
     first = np.where(reached.any(axis=1), reached.argmax(axis=1), length)
-    return np.where(first < length, np.minimum(first + lag, length - 1), length)
+    return np.asarray(np.where(first < length, np.minimum(first + lag, length - 1), length))
 
 
 def looks(values: Floats, *, every: int, length: int) -> Floats:

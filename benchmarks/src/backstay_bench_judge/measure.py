@@ -82,8 +82,8 @@ def floor(share: float, ratio: float, *, alpha: float = 0.05) -> float:
     """Return the canary's events that no test of power one can do without on average: log(1/alpha) / KL.
 
     An event falls on the canary with chance ``share`` if it is harmless; if it multiplies the odds by ``ratio``, with
-    chance share ratio / (1 - share + share ratio). KL is the divergence of an event, and the second chance of the events
-    are the canary's.
+    chance share ratio / (1 - share + share ratio). KL is the divergence of the second chance from the first; and that
+    part of the events is the canary's.
     """
     q = share * ratio / (1 - share + share * ratio)
     divergence = q * math.log(q / share) + (1 - q) * math.log((1 - q) / (1 - share))

@@ -1,25 +1,32 @@
-"""Backstay's judge on the simulated rollouts: nothing but its own kernels, in the order the controller uses them.
+"""Backstay's judge on the simulated rollouts: nothing but its own processes and its own verdict.
 
-What this module adds is what the controller does around the kernels: join intervals at low traffic, leave out the one
-after a change of weights, take the fresh baseline during the warm-up, and learn from stable's pods beforehand.
+``backstay.judge.fold`` carries one memory a rollout, interval by interval. Here many rollouts of one panel go through
+the same processes as rows of one array, with the same rules of joining, which a test holds against ``fold`` itself.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from backstay.judge import combine, counts, dependence, labels, latency, onset, shift
+from backstay.domain.status import Verdict
+from backstay.judge import combine, dependence, labels, process
+from backstay.judge.fold import ENOUGH
+from backstay.judge.memory import Learnt, Memory, Process
+from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, NoHarm, Panel, Shape, shape_of
+from backstay.judge.process import Given
+from backstay.judge.verdict import assess
+from backstay_bench_judge import judging
 from backstay_bench_judge.cohorts import Cohorts
-from backstay_bench_judge.judging import NEVER, Judged
-from backstay_bench_judge.scenarios import LABEL_DELAY_COHORTS, Kind, Scenario
-from backstay_bench_judge.simulate import Arm, Bools, Floats, History, Rollouts
+from backstay_bench_judge.judging import NEVER
+from backstay_bench_judge.scenarios import LABEL_DELAY_COHORTS, Kind
+from backstay_bench_judge.shapes import BUCKETS, EDGES
+from backstay_bench_judge.simulate import Bools, Floats, Ints, Rollouts
 
 ALPHA = 0.05
-LEAST_REQUESTS = 30
-HARM = 2.0
-HARM_LEVEL = 0.05
 # The loss of AUC at which the confidence sequence is tightest.
 AUC_THAT_MATTERS = 0.02
+# Stable and the fresh baseline, in units of the canary's pods.
+_BASELINE_PODS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,148 +42,163 @@ class Options:
     pods: bool = False
 
 
-def default(rollouts: Rollouts) -> Judged:
+def default(rollouts: Rollouts) -> judging.Judged:
     """Everything as it comes."""
     return judge(rollouts, Options())
 
 
-def tolerant(rollouts: Rollouts) -> Judged:
+def tolerant(rollouts: Rollouts) -> judging.Judged:
     """A quarter more errors are no harm."""
     return judge(rollouts, Options(tolerance=1.25))
 
 
-def allowing_for_pods(rollouts: Rollouts) -> Judged:
+def allowing_for_pods(rollouts: Rollouts) -> judging.Judged:
     """The tolerance widened by how far stable's pods differ."""
     return judge(rollouts, Options(pods=True))
 
 
-def judge(rollouts: Rollouts, options: Options) -> Judged:
-    """Judge a batch; of several signals the mean of their evidence."""
+def judge(rollouts: Rollouts, options: Options) -> judging.Judged:
+    """Judge a batch; of several signals by the mean of their evidence."""
     if rollouts.cohorts is not None:
-        return Judged(_labelled(rollouts.cohorts), -np.log(ALPHA))
-    members = rollouts.family or (rollouts,)
-    evidence = [_log_evidence(member, options) for member in members]
-    score = evidence[0] if len(evidence) == 1 else combine.log_mean(np.stack(evidence, axis=-1), np.ones(len(evidence)))
-    passed = np.all([_no_harm(member) for member in members], axis=0)
-    return Judged(score, -np.log(ALPHA / 2 if options.pods else ALPHA), passed=passed)
+        return judging.Judged(_labelled(rollouts.cohorts), -np.log(ALPHA))
+    courses = [follow(member, options) for member in rollouts.family or (rollouts,)]
+    evidence = np.stack([course.log_e for course in courses], axis=-1)
+    score = evidence[..., 0] if len(courses) == 1 else combine.log_mean(evidence, np.ones(len(courses)))
+    budget = ALPHA / 2 if options.pods else ALPHA
+    return judging.Judged(score, -np.log(budget), passed=_promotable(rollouts, courses, options))
 
 
-def hazard(scenario: Scenario, step: int) -> float:
-    """Return the share of the held-back mass that starts with a step: 1 / (steps left)."""
-    return 1 / (len(scenario.shares) - step)
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One signal's way through a batch.
 
-
-def joined(canary: Arm, control: Arm, ends: Bools, left_out: Bools) -> tuple[Arm, Arm]:
-    """Join intervals until both arms together have 30 requests or a step ends; the joined stands at its last interval.
-
-    Args:
-        canary: the increments of every interval.
-        control: the same of its control.
-        ends: ``[intervals]``, the last interval of each step.
-        left_out: ``[intervals]``, those after a change of weights.
+    ``log_e`` is ``[runs, intervals]``; ``ends`` holds the processes' rows and the last steps that they took, at the end
+    of each step.
     """
-    stacked = [_stack(arm.where(~left_out)) for arm in (canary, control)]
-    out = [np.zeros_like(values) for values in stacked]
-    pending = [np.zeros_like(values[:, 0]) for values in stacked]
-    for t in range(len(ends)):
-        pending = [held + values[:, t] for held, values in zip(pending, stacked, strict=True)]
-        enough = (pending[0][:, 0] + pending[1][:, 0] >= LEAST_REQUESTS) | ends[t]
-        for arm, held in zip(out, pending, strict=True):
-            arm[:, t] = held * enough[:, None]
-        pending = [held * ~enough[:, None] for held in pending]
-    first, second = (Arm(values[..., 0], values[..., 1], values[..., 2:]) for values in out)
-    return first, second
+
+    log_e: Floats
+    ends: tuple[tuple[Floats, Ints], ...]
+    learnt: tuple[Learnt, ...]
+
+    def at(self, step: int, run: int) -> Process:
+        """Return one run's process at the end of a step."""
+        rows, taken = self.ends[step]
+        return Process(rows[run], step=int(taken[run]))
 
 
-def _stack(arm: Arm) -> Floats:
-    buckets = arm.buckets if arm.buckets.size else np.zeros((*arm.requests.shape, 0))
-    return np.concatenate([arm.requests[..., None], arm.errors[..., None], buckets], axis=-1)
+class _Flow:
+    """The processes of one signal in all runs, as rows, and what waits to be joined."""
+
+    def __init__(self, shape: Shape, *, steps: int, tolerance: Floats, phi: Floats) -> None:
+        runs = len(phi)
+        self.shape, self.steps, self.tolerance, self.phi = shape, steps, tolerance, phi
+        self.rows = np.tile(process.start(shape), (runs, 1))
+        self.taken = np.full(runs, -1)
+        self.waiting = np.zeros((runs, 2, shape.buckets))
+
+    def take(self, seen: Floats, chosen: Bools, step: int) -> None:
+        """Advance the chosen runs in which both arms had requests."""
+        moved = chosen & seen.sum(axis=2).all(axis=1)
+        fresh = (self.taken != step).astype(np.float64)
+        runs = len(self.phi)
+        given = Given(
+            tolerance=self.tolerance,
+            hazard=fresh / (self.steps - step),
+            fresh=fresh,
+            phi=self.phi,
+            ratio=np.full(runs, NoHarm().ratio),
+            smallest=np.zeros(runs),
+            planned=np.zeros(runs),
+        )
+        if moved.any():
+            self.rows[moved] = process.advance(self.shape, self.rows[moved], seen[moved], given.only(moved))
+            self.taken[moved] = step
 
 
-def _intervals(rollouts: Rollouts) -> tuple[Arm, Arm]:
-    step = rollouts.step
-    begins = np.diff(step, prepend=step[0]) > 0
-    ends = np.append(step[1:] > step[:-1], True)  # noqa: FBT003 - a value, not an option
-    return joined(rollouts.canary, rollouts.control, ends, begins)
+def follow(rollouts: Rollouts, options: Options) -> Course:
+    """Take one signal of all runs through all intervals."""
+    learnt = _learn(rollouts, options)
+    seen = _seen(rollouts)
+    flow = _Flow(
+        shape_of(rule(rollouts, options), refined=True),
+        steps=len(rollouts.scenario.shares),
+        tolerance=dependence.widened(
+            options.tolerance,
+            sigma=np.array([known.sigma for known in learnt]),
+            canary_pods=rollouts.scenario.nuisance.canary_pods,
+            baseline_pods=_BASELINE_PODS * rollouts.scenario.nuisance.canary_pods,
+        ),
+        phi=np.array([known.phi for known in learnt]),
+    )
+    log_e, ends = np.empty(seen.shape[:2]), []
+    before = int(rollouts.step[0]), bool(rollouts.warm[0])
+    for t, (step, warm) in enumerate(zip(rollouts.step.tolist(), rollouts.warm.tolist(), strict=True)):
+        changed = step != before[0]
+        if (step, warm) != before:
+            flow.take(flow.waiting, np.asarray(flow.waiting.any(axis=(1, 2))), before[0])
+            flow.waiting[:] = 0.0
+        if changed:
+            ends.append((flow.rows.copy(), flow.taken.copy()))
+        # The interval after a change of weights belongs to neither share.
+        joined = flow.waiting + (0.0 if changed else seen[:, t])
+        whole = joined.sum(axis=(1, 2)) >= ENOUGH
+        flow.take(joined, whole, step)
+        flow.waiting = np.where(whole[:, None, None], 0.0, joined)
+        log_e[:, t] = process.log_evidence(flow.shape, flow.rows)
+        before = step, warm
+    ends.append((flow.rows.copy(), flow.taken.copy()))
+    return Course(log_e, tuple(ends), learnt)
 
 
-def _log_evidence(rollouts: Rollouts, options: Options) -> Floats:
-    canary, control = _intervals(rollouts)
-    weights = None
+def rule(rollouts: Rollouts, options: Options) -> Compared:
+    """Return what the judge is asked to compare."""
     match rollouts.scenario.kind:
         case Kind.LATENCY:
-            by_edge = latency.increments(canary.buckets, control.buckets)
-            added = by_edge.reshape(*by_edge.shape[:2], -1)
+            return Latency(EDGES.seconds, options.tolerance, NoHarm())
         case Kind.DISTRIBUTION:
-            added, weights = _shifts(canary.buckets, control.buckets)
+            return Distribution(BUCKETS)
         case _:
-            psi = _tolerance(rollouts, options)[:, None]
-            added = counts.increments(
-                canary.errors, control.errors, canary.requests, control.requests, tolerance=psi, ratios=counts.ERRORS
-            )
-            added = added / _dispersion(rollouts.history)[:, None, None]
-    return _mixed(rollouts, added, weights)
+            return Count(options.tolerance, NoHarm())
 
 
-def _mixed(rollouts: Rollouts, added: Floats, weights: Floats | None) -> Floats:
-    """Carry the mixture over onsets through the intervals."""
-    state = onset.waiting((rollouts.runs,), added.shape[-1])
-    result = np.empty(added.shape[:2])
-    previous = -1
-    for t, step in enumerate(rollouts.step):
-        state = onset.step(state, added[:, t], hazard(rollouts.scenario, int(step)) if step != previous else 0.0)
-        result[:, t] = onset.log_evidence(state, weights)
-        previous = step
-    return result
+def panel(rollouts: Rollouts, options: Options) -> Panel:
+    """Return the panel of all signals, named by their numbers."""
+    members = rollouts.family or (rollouts,)
+    signals = tuple(Judged(str(index), rule(member, options)) for index, member in enumerate(members))
+    return Panel(ALPHA, signals)
 
 
-def _shifts(canary: Floats, control: Floats) -> tuple[Floats, Floats]:
-    """Half of the evidence on weights learnt from earlier intervals, half on the tilts."""
-    both = (canary.sum(axis=-1) > 0) & (control.sum(axis=-1) > 0)
-    c, s = canary * both[..., None], control * both[..., None]
-    pooled = c + s
-    total = pooled.sum(axis=-1, keepdims=True)
-    expected = c.sum(axis=-1, keepdims=True) * pooled / np.where(total > 0, total, 1.0)
-    earlier = [np.cumsum(values, axis=1) - values for values in (c, expected, pooled)]
-    learnt = shift.history_weights(*earlier)
-    tilts = shift.tilts(c.shape[-1])
-    by_history = shift.increments(c, s, learnt[..., None, :])
-    by_tilt = np.concatenate([shift.increments(c, s, tilt[None, :]) for tilt in tilts], axis=-1)
-    weights = np.concatenate([[0.5], np.full(len(tilts), 0.5 / len(tilts))])
-    return np.concatenate([by_history, by_tilt], axis=-1), weights
+def _seen(rollouts: Rollouts) -> Floats:
+    """Return both arms' counts by bucket, ``[runs, intervals, 2, buckets]``; of events: without, and with it."""
+    arms = (rollouts.canary, rollouts.control)
+    if rollouts.canary.buckets.size:
+        return np.stack([arm.buckets for arm in arms], axis=2)
+    return np.stack([np.stack([arm.requests - arm.errors, arm.errors], axis=-1) for arm in arms], axis=2)
 
 
-def _dispersion(history: History) -> Floats:
-    phi = [
-        dependence.dispersion(events, requests)
-        for events, requests in zip(history.errors, history.requests, strict=True)
-    ]
-    return np.asarray(phi)
-
-
-def _tolerance(rollouts: Rollouts, options: Options) -> Floats:
-    if not options.pods:
-        return np.full(rollouts.runs, options.tolerance)
+def _learn(rollouts: Rollouts, options: Options) -> tuple[Learnt, ...]:
+    """Learn from stable's pods in the hour before, where there is something to count."""
     history = rollouts.history
-    sigma = [
-        dependence.pod_spread(events, requests)
-        for events, requests in zip(history.errors.sum(axis=1), history.requests.sum(axis=1), strict=True)
-    ]
-    pods = rollouts.scenario.nuisance.canary_pods
-    return dependence.widened(options.tolerance, sigma=np.asarray(sigma), canary_pods=pods, baseline_pods=3 * pods)
+    if not history.requests.shape[1]:
+        return (Learnt(),) * rollouts.runs
+    found = []
+    for events, requests in zip(history.errors, history.requests, strict=True):
+        sigma = dependence.pod_spread(events.sum(axis=0), requests.sum(axis=0)) if options.pods else 0.0
+        found.append(Learnt(dependence.dispersion(events, requests), sigma))
+    return tuple(found)
 
 
-def _no_harm(rollouts: Rollouts) -> Bools:
-    """Tell which runs have shown, at every step anew, that the version does no harm."""
-    if rollouts.scenario.kind is Kind.DISTRIBUTION:
-        return np.ones(rollouts.runs, dtype=np.bool_)
-    canary, control = _intervals(rollouts)
-    added = counts.no_harm(canary.errors, control.errors, canary.requests, control.requests, ratio=HARM)
-    shown = np.ones(rollouts.runs, dtype=np.bool_)
-    for step in np.unique(rollouts.step):
-        gathered = np.cumsum(added[:, rollouts.step == step], axis=1)
-        shown &= gathered.max(axis=1) >= -np.log(HARM_LEVEL)
-    return shown
+def _promotable(rollouts: Rollouts, courses: list[Course], options: Options) -> Bools:
+    """Tell which runs the product's verdict passes at the end of every step."""
+    asked = panel(rollouts, options)
+    steps = len(rollouts.scenario.shares)
+    passed = np.ones(rollouts.runs, dtype=np.bool_)
+    for step in range(steps):
+        for run in np.flatnonzero(passed):
+            signals = {str(index): course.at(step, int(run)) for index, course in enumerate(courses)}
+            memory = Memory(tick=1.0, step=step, steps=steps, signals=signals)
+            passed[run] = assess(memory, asked).verdict is Verdict.PASS
+    return passed
 
 
 def _labelled(cohorts: Cohorts) -> Floats:

@@ -22,9 +22,10 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
     """Draw what the results allow; return the files' names by what they show."""
     book = Book(results)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"svg.hashsalt": "backstay", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False}
     found = {}
-    with mpl.rc_context({**settings, "axes.spines.right": False}):
+    with mpl.rc_context(
+        {"svg.hashsalt": "backstay", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         for name, make in (("central", _central), ("nuisances", _nuisances), ("grid", _grid)):
             figure = make(book)
             if figure is not None:
@@ -90,7 +91,7 @@ def _nuisances(book: Book) -> Figure | None:
         errors = np.abs(100 * np.array(spans).T - np.array(rates))
         axes.errorbar(
             rates, places + 0.1 * (offset - 3), xerr=errors, fmt="o", markersize=3, label=name, color=_colour(name)
-        )  # type: ignore[arg-type]
+        )
     axes.axvline(100 * ALPHA, color="grey", linewidth=0.5)
     axes.set_xscale("symlog", linthresh=5)
     axes.set_xlim(-0.3, 110)
@@ -105,7 +106,7 @@ def _nuisances(book: Book) -> Figure | None:
 
 def _grid(book: Book) -> Figure | None:
     """Bad answers of each judge at Backstay's false rollback, relative to Backstay's, at 10 % and twice the errors."""
-    cells = [s for s in grid.grid() if s.effect == 2.0 and s.shares == CENTRE.shares]  # noqa: PLR2004 - twice
+    cells = [s for s in grid.grid() if s.effect == grid.TWICE and s.shares == CENTRE.shares]
     if not all(book.has(scenario) for scenario in cells):
         return None
     names = [name for name in _names() if book.cell(cells[0], name, MATCHED) and not name.startswith(OURS)]

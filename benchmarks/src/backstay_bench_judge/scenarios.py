@@ -21,6 +21,7 @@ EFFECTS = (1.0, 1.1, 1.25, 1.5, 2.0, 5.0)
 TAILS = (1.10, 1.25, 2.0)
 SHIFTS = (0.01, 0.05, 0.1, 0.25)
 AUC_LOSSES = (0.01, 0.02, 0.05)
+TWICE = 2.0
 STEPPED = (0.01, 0.05, 0.25, 0.50)
 
 
@@ -40,7 +41,7 @@ class Nuisance:
 
     Attributes:
         name: the word in tables; "" when nothing goes wrong.
-        shared_sd: standard deviation of the log of a factor on every arm's rate, an AR(1) process of ``shared_minutes``.
+        shared_sd: standard deviation of the log of a factor on every arm's rate, AR(1) over ``shared_minutes``.
         pod_sd: standard deviation of the log of each pod's own rate, for good.
         cold_minutes: how long pods that started with the rollout (canary and fresh baseline) err ``cold_factor`` times
             as often.
@@ -139,19 +140,27 @@ class Scenario:
     @property
     def name(self) -> str:
         """The cell's name, in the order of the grid's dimensions."""
-        shares = "-".join(f"{share * 100:g}" for share in self.shares)
-        parts = [str(self.kind), f"{self.traffic:g}/s", f"base {self.base * 100:g}%", f"share {shares}%"]
-        parts.append(f"x{self.effect:g}" if self.kind in {Kind.COUNT, Kind.LATENCY, Kind.FAMILY} else self._shift())
+        parts = [str(self.kind), f"{self.traffic:g}/s", f"base {self.base * 100:g}%", f"share {self.shares_name}%"]
+        parts.append(self.effect_name)
         if self.onset_minute:
             parts.append(f"from minute {self.onset_minute:g}")
         if self.nuisance.name:
             parts.append(self.nuisance.name)
         return ", ".join(parts)
 
-    def _shift(self) -> str:
+    @property
+    def shares_name(self) -> str:
+        """The shares in percent."""
+        return "-".join(f"{share * 100:g}" for share in self.shares)
+
+    @property
+    def effect_name(self) -> str:
+        """The effect in its own unit."""
         if self.wider:
             return "wider"
-        return f"PSI {self.effect:g}" if self.kind is Kind.DISTRIBUTION else f"AUC -{self.effect:g}"
+        if self.kind is Kind.DISTRIBUTION:
+            return f"PSI {self.effect:g}"
+        return f"AUC -{self.effect:g}" if self.kind is Kind.LABELS else f"x{self.effect:g}"
 
 
 CENTRE = Scenario()

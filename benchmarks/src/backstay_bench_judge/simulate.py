@@ -1,8 +1,8 @@
 """Rollouts by the thousand: requests, errors and bucket counts of three arms in intervals of 15 seconds.
 
 Arms are the canary, the fresh baseline (the running version in pods as young as the canary's) and stable (the rest of
-the running version). Every array is ``[runs, intervals]``, bucket counts ``[runs, intervals, buckets]``. What was served
-and what was observed differ where counters reset or scrapes are missed.
+the running version). Every array is ``[runs, intervals]``, bucket counts ``[runs, intervals, buckets]``. What was
+served and what was observed differ where counters reset or scrapes are missed.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ class Rollouts:
     """A batch of rollouts of one scenario.
 
     ``served`` are the canary's bad answers really served (for distributions and labels: all its answers), ``step`` the
-    step of each interval, ``warm`` whether the configured warm-up is over. ``family`` holds the signals of a scenario of
-    many, the bad one first.
+    step of each interval, ``warm`` whether the configured warm-up is over. ``family`` holds the signals of a scenario
+    of many, the bad one first.
     """
 
     scenario: Scenario

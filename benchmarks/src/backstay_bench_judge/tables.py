@@ -31,15 +31,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def share(k: int, n: int) -> str:
     """Write a proportion as percent."""
-    return f"{100 * k / n:.1f}" if n else "–"
+    return f"{100 * k / n:.1f}" if n else "-"
 
 
-def interval(cell: Cell | None) -> str:
+def power(cell: Cell | None) -> str:
+    """Write the share rolled back in percent, and the bad answers served on average."""
+    return f"{share(cell.rolled_back, cell.runs)} / {amount(cell.bad_mean)}" if cell else ""
+
+
+def interval(cell: Cell) -> str:
     """Write the share rolled back with Wilson's 95 % interval, in percent."""
-    if cell is None:
-        return ""
     low, high = wilson(cell.rolled_back, cell.runs)
-    return f"{share(cell.rolled_back, cell.runs)} ({100 * low:.1f}–{100 * high:.1f})"
+    return f"{share(cell.rolled_back, cell.runs)} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def amount(value: float) -> str:

@@ -21,7 +21,9 @@ from backstay_bench_judge.rivals.argo import Limits, Phase, Tally, assess, evalu
         (None, None, Phase.SUCCESSFUL),
     ],
 )
-def test_a_measurement_is_what_its_conditions_say(success: bool | None, failure: bool | None, expected: Phase) -> None:
+def test_a_measurement_is_what_its_conditions_say(
+    *, success: bool | None, failure: bool | None, expected: Phase
+) -> None:
     assert evaluate(success=success, failure=failure) is expected
 
 

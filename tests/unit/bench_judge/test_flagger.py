@@ -12,7 +12,7 @@ from backstay_bench_judge.rivals.flagger import Range, tick
 @pytest.mark.parametrize(
     ("value", "holds"), [(0.0, True), (50.0, True), (50.1, False), (-0.1, False), (100.0, False), (math.nan, True)]
 )
-def test_both_ends_of_a_range_are_allowed(value: float, holds: bool) -> None:
+def test_both_ends_of_a_range_are_allowed(*, value: float, holds: bool) -> None:
     """The range 0 to 50 is that of TestScheduler_DeploymentRollback, whose metric answers 100."""
     assert Range(0, 50).holds(value) is holds
 

@@ -48,10 +48,10 @@ def test_a_stepped_rollout_has_its_shares() -> None:
 @pytest.mark.parametrize("nuisance", NUISANCES, ids=lambda nuisance: nuisance.name)
 def test_nuisances_harm_nobody_on_average(nuisance: Nuisance) -> None:
     """But for young pods, whose errors are the canary's and the fresh baseline's alike."""
-    rollouts = next(batches(replace(SHORT, nuisance=nuisance, traffic=20.0), seed=3, runs=400))
+    rollouts = next(batches(replace(SHORT, nuisance=nuisance, traffic=20.0), seed=3, runs=150))
     canary = rollouts.canary.errors.sum() / rollouts.canary.requests.sum()
     baseline = rollouts.baseline.errors.sum() / rollouts.baseline.requests.sum()
-    assert canary / baseline == pytest.approx(1.0, abs=0.08)
+    assert canary / baseline == pytest.approx(1.0, abs=0.12)
 
 
 def test_a_late_defect_is_not_there_before_its_onset() -> None:

@@ -1,8 +1,9 @@
 """Argo Rollouts: each measurement succeeds or fails against a condition, and failures are counted.
 
-The rule is that of ``analysis/analysis.go`` (argoproj/argo-rollouts 1.9): a metric fails when more than ``failureLimit``
-measurements have failed, however far apart; is inconclusive when more than ``inconclusiveLimit`` were neither; errs when
-more than ``consecutiveErrorLimit`` in a row could not be taken; and otherwise succeeds when ``count`` is reached.
+The rule is that of ``analysis/analysis.go`` (argoproj/argo-rollouts 1.9): a metric fails when more than
+``failureLimit`` measurements have failed, however far apart; is inconclusive when more than ``inconclusiveLimit`` were
+neither; errs when more than ``consecutiveErrorLimit`` in a row could not be taken; and otherwise succeeds when
+``count`` is reached.
 """
 
 from collections.abc import Callable

@@ -55,7 +55,7 @@ class Metric:
     critical: bool = False
 
 
-def classify(
+def classify(  # noqa: PLR0913 - two samples, and what Kayenta lets one configure
     canary: Floats,
     control: Floats,
     *,
@@ -67,7 +67,7 @@ def classify(
     """Classify one metric in many canaries; rows are samples, NaN where a value is missing."""
     if replace_nan:
         canary, control = np.nan_to_num(canary), np.nan_to_num(control)
-    empty = np.isnan(canary).all(axis=1) | np.isnan(control).all(axis=1)
+    empty = np.asarray(np.isnan(canary).all(axis=1) | np.isnan(control).all(axis=1))
     same = _same(canary, control)
     canary, control = _with_noise(canary, control)
     high, low = np.zeros(len(canary), dtype=np.bool_), np.zeros(len(canary), dtype=np.bool_)
@@ -91,9 +91,9 @@ def _promising(canary: Floats, control: Floats, *, direction: Direction, confide
     """Tell where the interval may lie beyond zero at all: the statistic falls with the shift, so one look suffices."""
     quantile = float(stats.norm.isf((1 - confidence) / 2))
     beyond = 2 * TOLERANCE_OF_ROOTS
-    high = z_at(canary, control, -beyond) >= quantile if direction is not Direction.DECREASE else False
-    low = z_at(canary, control, beyond) <= -quantile if direction is not Direction.INCREASE else False
-    return np.asarray(high | low)
+    high = (z_at(canary, control, -beyond) >= quantile) & (direction is not Direction.DECREASE)
+    low = (z_at(canary, control, beyond) <= -quantile) & (direction is not Direction.INCREASE)
+    return high | low
 
 
 def _same(canary: Floats, control: Floats) -> Bools:
@@ -104,7 +104,7 @@ def _same(canary: Floats, control: Floats) -> Bools:
     equal = (first == second) | (np.isnan(first) & np.isnan(second))
     both = np.concatenate([first, second], axis=1)
     filled = np.where(np.isnan(both), np.inf, both).min(axis=1), np.where(np.isnan(both), NEVER, both).max(axis=1)
-    return equal.all(axis=1) | (filled[0] == filled[1])
+    return np.asarray(equal.all(axis=1) | (filled[0] == filled[1]))
 
 
 def _with_noise(canary: Floats, control: Floats) -> tuple[Floats, Floats]:

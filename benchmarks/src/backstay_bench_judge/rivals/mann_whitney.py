@@ -113,58 +113,65 @@ def shift(x: Floats, y: Floats, *, confidence: float) -> Shift:
 def _crossing(ranks: RankSum, quantile: float) -> Floats:
     low, high = np.nan_to_num(ranks.lowest), np.nan_to_num(ranks.highest)
     at_low, at_high = ranks.z(low) - quantile, ranks.z(high) - quantile
-    root = zero(lambda mu: ranks.z(mu) - quantile, low, high, at_low, at_high)
+    root = zero(lambda mu: ranks.z(mu) - quantile, (low, high), (at_low, at_high))
     return np.where(at_low <= 0, low, np.where(at_high >= 0, high, root))
 
 
-def zero(f: Callable[[Floats], Floats], a: Floats, b: Floats, fa: Floats, fb: Floats) -> Floats:
+class _Bracket:
+    """What Brent's method carries in each row: b is the best point, a the last; the root is between b and c."""
+
+    def __init__(self, a: Floats, b: Floats, fa: Floats, fb: Floats) -> None:
+        self.a, self.b, self.fa, self.fb = a.copy(), np.where(fa == 0, a, b), fa.copy(), fb.copy()
+        self.c, self.fc = self.a.copy(), self.fa.copy()
+        self.done = (fa * fb > 0) | (fa == 0) | (fb == 0)
+
+    def order(self) -> None:
+        """Make b the point with the smaller value."""
+        swap = ~self.done & (np.abs(self.fc) < np.abs(self.fb))
+        a, b, c, fa, fb, fc = self.a, self.b, self.c, self.fa, self.fb, self.fc
+        self.a, self.b, self.c = np.where(swap, b, a), np.where(swap, c, b), np.where(swap, b, c)
+        self.fa, self.fb, self.fc = np.where(swap, fb, fa), np.where(swap, fc, fb), np.where(swap, fb, fc)
+
+    def step(self, previous: Floats, tolerance: Floats) -> Floats:
+        """Return the interpolated step where it is trusted, else half the bracket; never less than the tolerance."""
+        width = self.c - self.b
+        with np.errstate(divide="ignore", invalid="ignore"):
+            q, r, s = self.fa / self.fc, self.fb / self.fc, self.fb / self.fa
+            linear = self.a == self.c
+            p = np.where(linear, width * s, s * (width * q * (q - r) - (self.b - self.a) * (r - 1)))
+            d = np.where(linear, 1 - s, (q - 1) * (r - 1) * (s - 1))
+            d, p = np.where(p > 0, -d, d), np.abs(p)
+            trusted = (np.abs(previous) >= tolerance) & (np.abs(self.fa) > np.abs(self.fb))
+            trusted &= (p < 0.75 * width * d - np.abs(tolerance * d) / 2) & (p < np.abs(previous * d / 2))
+            step = np.where(trusted, p / d, width / 2)
+        return np.where(np.abs(step) < tolerance, np.where(step > 0, tolerance, -tolerance), step)
+
+    def move(self, step: Floats, f: Callable[[Floats], Floats]) -> None:
+        """Go to the next point, and keep the root between b and c."""
+        self.a, self.fa = np.where(self.done, self.a, self.b), np.where(self.done, self.fa, self.fb)
+        self.b = np.where(self.done, self.b, self.b + step)
+        self.fb = np.where(self.done, self.fb, f(self.b))
+        same = ~self.done & (np.sign(self.fb) == np.sign(self.fc)) & (self.fb != 0)
+        self.c, self.fc = np.where(same, self.a, self.c), np.where(same, self.fa, self.fc)
+
+
+def zero(f: Callable[[Floats], Floats], ends: tuple[Floats, Floats], values: tuple[Floats, Floats]) -> Floats:
     """Find a root in each row by Brent's method (Algorithms for Minimization without Derivatives, 1973, chapter 4).
 
     Interpolates where that is trusted, bisects where it is not, and stops when the bracket is within the tolerance.
 
     Args:
         f: the function, on all rows at once.
-        a: one end of each bracket.
-        b: the other end, at which the function has the other sign.
-        fa: the function at ``a``.
-        fb: the function at ``b``.
+        ends: both ends of each row's bracket.
+        values: the function there, of different signs; rows in which they are not are left at their second end.
     """
-    a, b, fa, fb = a.copy(), b.copy(), fa.copy(), fb.copy()
-    c, fc = a.copy(), fa.copy()
-    done = (fa * fb > 0) | (fa == 0) | (fb == 0)
-    b = np.where(fa == 0, a, b)
+    bracket = _Bracket(*ends, *values)
     for _ in range(_ITERATIONS):
-        if done.all():
+        if bracket.done.all():
             break
-        previous = b - a
-        swap = ~done & (np.abs(fc) < np.abs(fb))
-        a, b, c = np.where(swap, b, a), np.where(swap, c, b), np.where(swap, b, c)
-        fa, fb, fc = np.where(swap, fb, fa), np.where(swap, fc, fb), np.where(swap, fb, fc)
-        tolerance = 2 * np.finfo(float).eps * np.abs(b) + TOLERANCE / 2
-        half = (c - b) / 2
-        done = done | (np.abs(half) <= tolerance) | (fb == 0)
-        step = _step(a, b, c, fa, fb, fc, previous=previous, tolerance=tolerance)
-        step = np.where(np.abs(step) < tolerance, np.where(step > 0, tolerance, -tolerance), step)
-        a, fa = np.where(done, a, b), np.where(done, fa, fb)
-        b = np.where(done, b, b + step)
-        fb = np.where(done, fb, f(b))
-        same = ~done & (np.sign(fb) == np.sign(fc)) & (fb != 0)
-        c, fc = np.where(same, a, c), np.where(same, fa, fc)
-    return b
-
-
-def _step(
-    a: Floats, b: Floats, c: Floats, fa: Floats, fb: Floats, fc: Floats, *, previous: Floats, tolerance: Floats
-) -> Floats:
-    """Return the interpolated step where it is trusted, else half the bracket."""
-    half = (c - b) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        secant = fb / fa
-        q, r, s = fa / fc, fb / fc, fb / fa
-        p = np.where(a == c, (c - b) * secant, s * ((c - b) * q * (q - r) - (b - a) * (r - 1)))
-        d = np.where(a == c, 1 - secant, (q - 1) * (r - 1) * (s - 1))
-        d = np.where(p > 0, -d, d)
-        p = np.abs(p)
-        trusted = (np.abs(previous) >= tolerance) & (np.abs(fa) > np.abs(fb))
-        trusted &= (p < 0.75 * (c - b) * d - np.abs(tolerance * d) / 2) & (p < np.abs(previous * d / 2))
-        return np.where(trusted, p / d, half)
+        previous = bracket.b - bracket.a
+        bracket.order()
+        tolerance = 2 * np.finfo(float).eps * np.abs(bracket.b) + TOLERANCE / 2
+        bracket.done |= (np.abs(bracket.c - bracket.b) / 2 <= tolerance) | (bracket.fb == 0)
+        bracket.move(bracket.step(previous, tolerance), f)
+    return bracket.b

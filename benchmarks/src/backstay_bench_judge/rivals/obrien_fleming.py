@@ -1,6 +1,7 @@
-"""A group-sequential design with O'Brien and Fleming's boundary (Biometrics 1979): looks and length fixed beforehand."""
+"""A group-sequential design with O'Brien and Fleming's boundary (1979): looks and length are fixed beforehand."""
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from scipy import optimize, stats
@@ -11,8 +12,8 @@ from backstay_bench_judge.scenarios import PER_MINUTE, Kind
 from backstay_bench_judge.simulate import Floats, Rollouts
 
 ALPHA = 0.05
-_POINTS = 241
-_REACH = 8.0
+_POINTS = 201
+_REACH = 6.0
 
 
 @lru_cache(maxsize=64)
@@ -21,7 +22,7 @@ def boundary(times: tuple[float, ...], alpha: float, *, two_sided: bool = False)
 
     Then z at information fraction t is compared with C / sqrt(t). By Armitage, McPherson and Rowe's recursion.
     """
-    return float(optimize.brentq(lambda c: _crossing(times, c, two_sided=two_sided) - alpha, 0.5, 6.0, xtol=1e-5))
+    return float(optimize.brentq(lambda c: _crossing(times, c, two_sided=two_sided) - alpha, 0.5, 6.0, xtol=1e-4))
 
 
 def _crossing(times: tuple[float, ...], c: float, *, two_sided: bool) -> float:
@@ -29,7 +30,7 @@ def _crossing(times: tuple[float, ...], c: float, *, two_sided: bool) -> float:
     grid, width = np.linspace(low, c, _POINTS, retstep=True)
     weights = _simpson(_POINTS) * width
     density = stats.norm.pdf(grid, scale=np.sqrt(times[0]))
-    for before, after in zip(times[:-1], times[1:], strict=True):
+    for before, after in pairwise(times):
         step = np.sqrt(after - before)
         density = stats.norm.pdf((grid[:, None] - grid[None, :]) / step) / step @ (weights * density)
     return 1 - float(weights @ density)
