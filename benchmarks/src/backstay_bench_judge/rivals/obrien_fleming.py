@@ -12,8 +12,8 @@ from backstay_bench_judge.scenarios import PER_MINUTE, Kind
 from backstay_bench_judge.simulate import Floats, Rollouts
 
 ALPHA = 0.05
-_POINTS = 201
-_REACH = 6.0
+_POINTS = 121
+_REACH = 5.0
 
 
 @lru_cache(maxsize=64)
