@@ -52,13 +52,13 @@ def measure(name: str, rollouts: int) -> None:
         seconds.append(time.process_time() - begun)
     size = len(json.dumps(memories[0].to_dict(panel), separators=(",", ":")))
     median, worst = statistics.median(seconds[1:]), max(seconds[1:])
-    print(f"{name:26} median {1000 * median:5.1f} ms, worst {1000 * worst:5.1f} ms, {size:5} bytes a rollout")  # noqa: T201 - a script reports
+    print(f"{name:26} median {1000 * median:5.1f} ms, worst {1000 * worst:5.1f} ms, {size:5} bytes a rollout")
 
 
 def main() -> None:
     """Measure every panel."""
     rollouts = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    print(f"{rollouts} rollouts, {SIGNALS} signals, {BUCKETS} buckets; CPU time of one tick")  # noqa: T201 - a script reports
+    print(f"{rollouts} rollouts, {SIGNALS} signals, {BUCKETS} buckets; CPU time of one tick")
     for name in RULES:
         measure(name, rollouts)
 

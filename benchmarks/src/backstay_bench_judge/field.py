@@ -31,7 +31,7 @@ JUDGES = (
     ),
     Judge(
         "Argo, default",
-        "Each minute over the last minute; limit twice the true base rate (latency: 1.25 times the true p95; "
+        "Each minute over the last one; limit twice the true base rate (latency: 1.25 times the true p95; "
         "distributions: PSI .25); failureLimit 0; a success condition, so NaN fails.",
         argo.default,
         _RULES,
@@ -68,7 +68,7 @@ JUDGES = (
     Judge(
         "Peeking z",
         "Mantel-Haenszel z with a stratum an interval, one-sided .05, every minute, with Backstay's control arm "
-        "(distributions: chi-square).",
+        "(distributions: chi-square). At equal false rollback it looks every 15 s.",
         peeking.every_minute,
         _LIVE,
     ),

@@ -86,7 +86,9 @@ def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
         for part in parts
         if part.signal.name in processes
     }
-    failing = _failing(log_e, panel, alpha) if memory.failed or reaches(log_e, panel, alpha=alpha) else set()
+    failing = (
+        failing_signals(log_e, panel, alpha=alpha) if memory.failed or reaches(log_e, panel, alpha=alpha) else set()
+    )
     judged = {}
     for part in parts:
         name = part.signal.name
@@ -99,8 +101,8 @@ def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
     return judged
 
 
-def _failing(log_e: Mapping[str, float], panel: Panel, alpha: float) -> set[str]:
-    """Name the signals that failed."""
+def failing_signals(log_e: Mapping[str, float], panel: Panel, *, alpha: float) -> set[str]:
+    """Name the signals that failed, given that they failed together."""
     parts = [part for part in compared(panel) if part.signal.name in log_e]
     values, weights = [log_e[part.signal.name] for part in parts], [part.share for part in parts]
     if not panel.refinements:

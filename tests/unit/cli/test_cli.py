@@ -1,0 +1,117 @@
+"""The command, as a person or a script meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from backstay.cli.__main__ import app
+
+ROOT = Path(__file__).parents[3]
+
+
+def evidence(bad: int = 3) -> dict[str, Any]:
+    interval = {"canary": {"total": 120, "events": bad}, "baseline": {"total": 1080, "events": 9}}
+    return {"alpha": 0.05, "signals": [{"name": "errors", "kind": "count", "intervals": [interval]}]}
+
+
+def run(*arguments: str, **more: Any) -> Result:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments), **more)
+
+
+def stored(folder: Path, document: Any) -> str:
+    place = folder / "evidence.json"
+    place.write_text(document if isinstance(document, str) else json.dumps(document))
+    return str(place)
+
+
+def test_a_verdict_is_printed_as_json(tmp_path: Path) -> None:
+    result = run("judge", stored(tmp_path, evidence()))
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["verdict"] == "Pass"
+
+
+@pytest.mark.parametrize(("bad", "code"), [(3, 0), (60, 1)])
+def test_fail_ends_with_one_where_that_is_asked_for(tmp_path: Path, bad: int, code: int) -> None:
+    place = stored(tmp_path, evidence(bad))
+    assert run("judge", place).exit_code == 0
+    assert run("judge", "--exit-code", place).exit_code == code
+
+
+def test_evidence_may_come_from_standard_input() -> None:
+    assert json.loads(run("judge", "-", input=json.dumps(evidence(60))).stdout)["failedAt"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "evidence.json is not JSON (line 1: "),
+        ('{"alpha": 2}', "evidence.json: "),
+        (json.dumps({**evidence(), "alpha": 2}), "evidence.json: alpha is 2: it must be above 0 and below 1"),
+    ],
+)
+def test_bad_evidence_is_one_sentence_and_exit_code_2(tmp_path: Path, content: str, sentence: str) -> None:
+    result = run("judge", stored(tmp_path, content))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    result = run("judge", str(tmp_path / "none.json"))
+    assert result.exit_code == 2
+    assert "none.json cannot be read (No such file or directory): name a file of evidence" in result.stderr
+
+
+def test_help_teaches_the_format() -> None:
+    result = run("judge", "--help")
+    assert result.exit_code == 0
+    for word in ('"kind": "distribution"', "tolerance", "failedAt", "exit code"):
+        assert word in result.stdout
+
+
+def test_the_module_runs_by_itself() -> None:
+    command = [sys.executable, "-m", "backstay.cli", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0
+    assert "plan" in result.stdout
+
+
+def test_a_plan_says_what_is_found_and_what_cannot_be_seen() -> None:
+    result = run("plan", "--rate", "20", "--base", "errors=0.01", "--step", "5:30m", "--step", "25:30m")
+    assert result.exit_code == 0
+    assert "errors: by the end of 5 % for 30 min (1 requests/s), nothing under x" in result.stdout
+    assert "x2, four times in five, at alpha 0.05" in result.stdout
+
+
+def test_a_plan_takes_steps_and_alpha_from_a_resource() -> None:
+    settings = ROOT / "applications" / "fraud-detector" / "overlays" / "production" / "settings.yaml"
+    result = run("plan", str(settings), "--rate", "0.2", "--base", "errors=0.000001")
+    assert result.exit_code == 0
+    assert "not in these steps" in result.stdout
+    assert "nothing can be seen" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--base", "errors=0.01"], "there are no steps"),
+        (["--base", "errors=1%", "--step", "5:30m"], "--base errors=1% is not understood"),
+        (
+            ["--base", "errors=0.01", "--step", "5%"],
+            "--step 5% is not understood: write weight and time, such as 5:30m",
+        ),
+        (["--base", "errors=0.01", "--step", "100:1h"], "every step has weight 100"),
+        (["--base", "errors=0.01", "--step", "5:30m", "--alpha", "5"], "alpha is 5: it must be above 0 and below 1"),
+        (["--base", "errors=0.01", "none.yaml"], "none.yaml cannot be read"),
+        (["--base", "errors=0.01", str(ROOT / "Makefile")], "is no ModelDeployment"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_is_refused_with_a_sentence(arguments: list[str], sentence: str) -> None:
+    result = run("plan", "--rate", "20", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence in result.stderr
