@@ -56,7 +56,12 @@ JUDGES = (
         flagger.default,
         _RULES,
     ),
-    Judge("Flagger, 3 checks", "The same over the last 5 minutes, threshold 3.", flagger.three_checks, _RULES),
+    Judge(
+        "Flagger, 3 checks",
+        "The same over the last 5 minutes, threshold 3; there is no initial delay.",
+        flagger.three_checks,
+        _RULES,
+    ),
     Judge(
         "Kayenta",
         "Every 10 minutes over all minutes so far, one point a minute (no value removed, direction increase), against "

@@ -16,6 +16,7 @@ from backstay_bench_judge.tables import Book
 
 _COLOURS = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]  # listed colour maps have them
 _DARK = "#202020"
+_LEAST_RATIO = 0.01
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
@@ -99,7 +100,7 @@ def _nuisances(book: Book) -> Figure | None:
     axes.set_yticks(places, [scenario.nuisance.name or "nothing" for scenario in cells])
     axes.invert_yaxis()
     axes.set_xlabel("harmless versions rolled back, % (95 % interval)")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.1), ncols=4)
     figure.tight_layout()
     return figure
 
@@ -113,19 +114,21 @@ def _grid(book: Book) -> Figure | None:
     ratios = np.full((len(names), len(cells)), np.nan)
     for row, name in enumerate(names):
         for column, scenario in enumerate(cells):
-            ours, theirs = book.cell(scenario, OURS, OWN), book.cell(scenario, name, MATCHED)
+            ours, theirs = book.cell(scenario, OURS, OWN), book.matched(scenario.name, name)
             if ours and theirs and ours.bad_mean > 0:
                 ratios[row, column] = theirs.bad_mean / ours.bad_mean
     figure = Figure(figsize=(10, 4))
     axes = figure.subplots()
-    image = axes.imshow(np.log2(ratios), cmap="RdBu", vmin=-1.5, vmax=1.5, aspect="auto")
+    image = axes.imshow(np.log2(np.maximum(ratios, _LEAST_RATIO)), cmap="RdBu", vmin=-1.5, vmax=1.5, aspect="auto")
     for (row, column), ratio in np.ndenumerate(ratios):
-        axes.text(column, row, f"{ratio:.2f}", ha="center", va="center", fontsize=7)
+        strong = abs(np.log2(max(ratio, _LEAST_RATIO))) > 1
+        told = "-" if np.isnan(ratio) else f"{ratio:.2f}"
+        axes.text(column, row, told, ha="center", va="center", fontsize=7, color="white" if strong else "black")
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks(range(len(cells)), [f"{s.traffic:g}/s\n{s.base * 100:g} %" for s in cells], fontsize=7)
     axes.set_title(
         "bad answers relative to Backstay's (above 1: Backstay serves fewer), matched, share 10 %, errors x2"
     )
-    figure.colorbar(image, ticks=[-1, 0, 1], format=lambda value, _: f"{2**value:g}")
+    figure.colorbar(image).set_ticks([-1, 0, 1], labels=["0.5", "1", "2"])
     figure.tight_layout()
     return figure

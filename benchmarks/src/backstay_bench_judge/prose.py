@@ -61,12 +61,14 @@ GRID = """## Over the grid
 
 Backstay as configured: harmless versions rolled back (percent, Wilson), versions with twice the errors rolled back /
 their bad answers, and those neither rolled back nor promoted. Of the other judges, matched, the one with the fewest bad
-answers in that cell: a different one from cell to cell, and chosen afterwards."""
+answers in that cell: a different one from cell to cell, and chosen afterwards. With few runs, where Backstay failed
+none of them, a threshold just above the highest harmless score is a lucky one."""
 
 LOSSES = """## Where Backstay loses
 
 Scenarios in which a judge, matched to Backstay's false rollback, let fewer bad answers through in the same runs, by
-more than two standard errors of the difference (by chance alone that happens in one scenario in forty)."""
+more than two standard errors of the difference (by chance alone that happens in one scenario in forty). A rule that
+fails without data cannot always be matched: those scenarios are counted apart."""
 
 LATENCY = """## Latency: slower in the tail only
 
@@ -90,7 +92,7 @@ Twelve independent kinds of error, each as in the middle of the grid; none is wo
 family's error."""
 
 PICTURES = {
-    "central": "Bad answers against false rollback, by effect",
+    "central": "Bad answers against false rollback, by effect; grey: 5 %, dotted: the floor",
     "nuisances": "False rollback by what goes wrong",
     "grid": "Bad answers of each judge relative to Backstay's over the grid",
 }

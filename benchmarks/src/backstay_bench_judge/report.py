@@ -29,7 +29,7 @@ def write(results: Results, path: Path, pictures: Mapping[str, str]) -> None:
         *_nuisances(book, pictures),
         *_onset(book),
         *_grid(book, pictures),
-        *_losses(results),
+        *_losses(book, results),
         *_other(book, prose.LATENCY, grid.latencies()),
         *_other(book, prose.SHIFT, grid.distributions()),
         *_other(book, prose.LABELS, grid.labels()),
@@ -154,7 +154,7 @@ def _grid(book: Book, pictures: Mapping[str, str]) -> Iterable[str]:
     rows = []
     for scenario in cells:
         ours, null = book.cell(scenario, OURS, OWN), book.cell(scenario.null, OURS, OWN)
-        others = [cell for name in rivals if (cell := book.cell(scenario, name, MATCHED))]
+        others = [cell for name in rivals if (cell := book.matched(scenario.name, name))]
         if not (ours and null and others):
             continue
         best = min(others, key=lambda cell: cell.bad_mean)
@@ -167,7 +167,7 @@ def _grid(book: Book, pictures: Mapping[str, str]) -> Iterable[str]:
     yield table(("traffic, base, share", "harmless", "twice the errors", "inconclusive", "best other, matched"), rows)
 
 
-def _losses(results: Results) -> Iterable[str]:
+def _losses(book: Book, results: Results) -> Iterable[str]:
     """Where another judge, at equal false rollback, let fewer bad answers through, by more than chance."""
     compared: dict[str, list[Cell]] = {}
     for cell in results.cells:
@@ -177,12 +177,13 @@ def _losses(results: Results) -> Iterable[str]:
         return
     rows = []
     for name, cells in compared.items():
-        lost = [cell for cell in cells if cell.fewer > _CLEAR * cell.fewer_error and cell.fewer > 0]
+        fair = [cell for cell in cells if book.matched(cell.scenario, name)]
+        lost = [cell for cell in fair if cell.fewer > _CLEAR * cell.fewer_error and cell.fewer > 0]
         lost.sort(key=lambda cell: cell.bad_mean / (cell.bad_mean + cell.fewer))
         worst = "; ".join(f"{cell.scenario} ({_beside(cell)})" for cell in lost[:_WORST])
-        rows.append((name, f"{len(lost)} of {len(cells)}", worst))
+        rows.append((name, f"{len(lost)} of {len(fair)}", str(len(cells) - len(fair)), worst))
     yield prose.LOSSES
-    yield table(("judge, matched", "lost", "by most in (their bad answers / Backstay's)"), rows)
+    yield table(("judge, matched", "lost", "not to be matched", "by most in (their bad answers / Backstay's)"), rows)
 
 
 def _beside(cell: Cell) -> str:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from backstay_bench_judge.field import OURS
 from backstay_bench_judge.measure import wilson
-from backstay_bench_judge.run import Cell, Results
+from backstay_bench_judge.run import MATCHED, OWN, Cell, Results
 from backstay_bench_judge.scenarios import Scenario
+
+_NEAR = 0.01
 
 
 class Book:
@@ -16,6 +19,13 @@ class Book:
     def has(self, scenario: Scenario) -> bool:
         """Tell whether the scenario was run."""
         return any(name == scenario.name for name, _, _ in self._cells)
+
+    def matched(self, scenario: str, judge: str) -> Cell | None:
+        """Return a judge's matched cell, or None where no threshold brings it down to Backstay's false rollback."""
+        cell, ours = self._cells.get((scenario, judge, MATCHED)), self._cells.get((scenario, OURS, OWN))
+        if cell is None or ours is None or cell.false_rate > ours.false_rate + _NEAR:
+            return None
+        return cell
 
     def cell(self, scenario: Scenario, judge: str, setting: str) -> Cell | None:
         """Return a cell, or None if it was not run."""

@@ -7,9 +7,10 @@ import typer
 from typer.testing import CliRunner
 
 from backstay_bench_judge.__main__ import application, choose
+from backstay_bench_judge.field import OURS
 from backstay_bench_judge.plots import draw
 from backstay_bench_judge.report import write
-from backstay_bench_judge.run import Results, groups, run
+from backstay_bench_judge.run import MATCHED, OWN, Cell, Results, groups, run
 from backstay_bench_judge.scenarios import CENTRE, central, families, grid
 
 
@@ -53,6 +54,31 @@ def test_the_report_says_what_made_it_and_the_same_results_give_the_same_files(
     assert "6 rollouts of each scenario, seed 1" in text
     assert "| **Backstay** |" in text
     assert "](images/judge-central.svg)" in text
+
+
+def test_the_grid_is_told_and_drawn(tmp_path: Path) -> None:
+    cells = tuple(
+        Cell(scenario.name, name, setting, 9, 3, 4, bad, 20.0, 5.0, 9.0, 0.02, fewer, 0.1)
+        for scenario in grid()
+        for name, setting, bad, fewer in (
+            (OURS, OWN, 10.0, 0.0),
+            ("mSPRT", MATCHED, 9.0, 1.0),
+            ("Kayenta", MATCHED, 8.0, -5.0),
+        )
+    )
+    unmatched = (
+        Cell(scenario.name, "Peeking z", MATCHED, 9, 3, 4, 1.0, 2.0, 1.0, 1.0, 0.9, 9.0, 0.1) for scenario in grid()
+    )
+    cells = (*cells, *unmatched)
+    results = Results("make bench-judge", 9, 1, cells)
+    pictures = draw(results, tmp_path / "images")
+    write(results, tmp_path / "report.md", pictures)
+    text = (tmp_path / "report.md").read_text()
+    assert pictures["grid"] == "judge-grid.svg"
+    assert "| 0.05/s, 0.1 %, 1 % | 33.3 (12.1 to 64.6) | 33.3 / 10.0 | 22.2 | Kayenta: 33.3 / 8.0 |" in text
+    assert f"| mSPRT | {len(grid())} of {len(grid())} | 0 |" in text
+    assert f"| Peeking z | 0 of 0 | {len(grid())} |" in text
+    assert f"| Kayenta | 0 of {len(grid())} | 0 |" in text
 
 
 def test_kept_results_are_read_back(results: Results, tmp_path: Path) -> None:
