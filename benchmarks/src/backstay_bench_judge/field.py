@@ -16,16 +16,24 @@ OURS = "Backstay"
 JUDGES = (
     Judge(
         OURS,
-        "alpha .05, tolerance 1, mixture over late onsets, 15 s intervals joined up to 30 requests, dispersion learnt "
-        "from stable's pods in the hour before, no harm of 2 at .05 asked for. Fresh baseline during the warm-up of 5 "
-        "minutes, then all of the running version.",
+        "As the controller runs it (what it does not watch yet: as `backstay judge` replays it): alpha .05, tolerance "
+        "1, a part of the evidence kept for late onsets, 15 s intervals joined up to 30 requests. Fresh baseline in the "
+        "warm-up of 5 minutes, then all of the running version. Pass asks for evidence of no harm, ratio 2, level .05.",
         ours.default,
         _LIVE | _LABELS,
     ),
     Judge("Backstay, tolerance 1.25", "The same; odds up to 1.25 times are no harm.", ours.tolerant, _ERRORS),
     Judge(
+        "Backstay, bursts learnt",
+        "The default with its evidence divided by the dispersion of stable's errors in the hour before. The controller "
+        "does not feed this yet.",
+        ours.allowing_for_bursts,
+        _ERRORS,
+    ),
+    Judge(
         "Backstay, pods allowed for",
-        "The same, with the tolerance widened by how far stable's pods differed in the hour before, at alpha / 2.",
+        "That, with the tolerance widened by how far stable's pods differed in the hour before, at alpha / 2. The "
+        "controller does not feed this yet.",
         ours.allowing_for_pods,
         _ERRORS,
     ),

@@ -35,15 +35,17 @@ class Options:
 
     Attributes:
         tolerance: the ratio of odds that counts as no harm.
+        bursts: whether the dispersion of stable's errors in the hour before divides the evidence.
         pods: whether the differences between stable's pods widen the tolerance; then it tests at alpha / 2.
     """
 
     tolerance: float = 1.0
+    bursts: bool = False
     pods: bool = False
 
 
 def default(rollouts: Rollouts) -> judging.Judged:
-    """Everything as it comes."""
+    """As the controller runs it."""
     return judge(rollouts, Options())
 
 
@@ -52,9 +54,14 @@ def tolerant(rollouts: Rollouts) -> judging.Judged:
     return judge(rollouts, Options(tolerance=1.25))
 
 
+def allowing_for_bursts(rollouts: Rollouts) -> judging.Judged:
+    """The evidence divided by the dispersion of stable's errors."""
+    return judge(rollouts, Options(bursts=True))
+
+
 def allowing_for_pods(rollouts: Rollouts) -> judging.Judged:
-    """The tolerance widened by how far stable's pods differ."""
-    return judge(rollouts, Options(pods=True))
+    """The tolerance widened by how far stable's pods differ, beside that."""
+    return judge(rollouts, Options(bursts=True, pods=True))
 
 
 def judge(rollouts: Rollouts, options: Options) -> judging.Judged:
@@ -177,14 +184,14 @@ def _seen(rollouts: Rollouts) -> Floats:
 
 
 def _learn(rollouts: Rollouts, options: Options) -> tuple[Learnt, ...]:
-    """Learn from stable's pods in the hour before, where there is something to count."""
+    """Learn from stable's pods in the hour before, where that is asked for and there is something to count."""
     history = rollouts.history
-    if not history.requests.shape[1]:
+    if not (options.bursts or options.pods) or not history.requests.shape[1]:
         return (Learnt(),) * rollouts.runs
     found = []
     for events, requests in zip(history.errors, history.requests, strict=True):
         sigma = dependence.pod_spread(events.sum(axis=0), requests.sum(axis=0)) if options.pods else 0.0
-        found.append(Learnt(dependence.dispersion(events, requests), sigma))
+        found.append(Learnt(dependence.dispersion(events, requests) if options.bursts else 1.0, sigma))
     return tuple(found)
 
 

@@ -84,7 +84,15 @@ def _nuisances(book: Book) -> Figure | None:
     figure = Figure(figsize=(9, 5.5))
     axes = figure.subplots()
     places = np.arange(len(cells))
-    shown = [OURS, "Backstay, pods allowed for", "Argo, 3 in a row", "Kayenta", "Peeking z", "mSPRT"]
+    shown = [
+        OURS,
+        "Backstay, bursts learnt",
+        "Backstay, pods allowed for",
+        "Argo, 3 in a row",
+        "Kayenta",
+        "Peeking z",
+        "mSPRT",
+    ]
     for offset, name in enumerate([*shown, "O'Brien-Fleming, 12 looks"]):
         found = [book.cell(scenario, name, OWN) for scenario in cells]
         rates = [100 * cell.rolled_back / cell.runs if cell else np.nan for cell in found]

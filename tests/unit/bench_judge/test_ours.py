@@ -9,7 +9,6 @@ from backstay.domain.status import Verdict
 from backstay.judge import process
 from backstay.judge.fold import Interval, fold
 from backstay.judge.memory import Memory, Process
-from backstay.judge.panel import compared
 from backstay.judge.verdict import assess
 from backstay_bench_judge import ours
 from backstay_bench_judge.ours import Options
@@ -22,7 +21,7 @@ STEPS = replace(CENTRE, shares=STEPPED, minutes=12, nuisance=Nuisance("tried", w
 def folded(rollouts: Rollouts, run: int, options: Options) -> tuple[list[float], list[Verdict]]:
     """Take one run through the product's own memory: log E after each interval, the verdict at each step's end."""
     panel = ours.panel(rollouts, options)
-    part = compared(panel)[0]
+    part = panel.compared[0]
     seen = ours._seen(rollouts)  # noqa: SLF001 - the same counts go into both
     learnt = ours._learn(rollouts, options)[run]  # noqa: SLF001 - and the same hour before
     steps = rollouts.step.tolist()
@@ -53,12 +52,13 @@ def folded(rollouts: Rollouts, run: int, options: Options) -> tuple[list[float],
     ("scenario", "options"),
     [
         (replace(STEPS, effect=2.0), Options()),
+        (replace(STEPS, effect=2.0), Options(bursts=True)),
         (replace(STEPS, traffic=0.2), Options(tolerance=1.25)),
-        (replace(STEPS, traffic=20.0), Options(pods=True)),
+        (replace(STEPS, traffic=20.0), Options(bursts=True, pods=True)),
         (Scenario(kind=Kind.LATENCY, base=0.10, effect=2.0, minutes=8, shares=(0.10, 0.50)), Options()),
         (Scenario(kind=Kind.DISTRIBUTION, base=0.0, effect=0.1, minutes=8, shares=(0.10, 0.50)), Options()),
     ],
-    ids=["steps", "low traffic, tolerance", "pods", "latency", "distribution"],
+    ids=["steps", "bursts", "low traffic, tolerance", "pods", "latency", "distribution"],
 )
 def test_evidence_is_that_of_the_products_memory(scenario: Scenario, options: Options) -> None:
     rollouts = next(batches(scenario, seed=1, runs=2))

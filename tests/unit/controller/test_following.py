@@ -10,7 +10,7 @@ from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Comparison, Key, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.memory import Memory, Process
-from backstay.judge.panel import compared, panel_of
+from backstay.judge.panel import panel_of
 from backstay.judge.process import layout
 
 KEY = Key("prod", "fraud")
@@ -50,7 +50,7 @@ def resumed(memory: Memory, shape: Trial) -> Following:
 
 def totals(followed: Following) -> list[float]:
     """Return the errors of the canary and of the baseline, and their requests."""
-    (part,) = compared(panel_of(ANALYSIS))
+    (part,) = panel_of(ANALYSIS).compared
     process = followed.memory.signals["errors"]
     assert isinstance(process, Process)
     return list(process.row[layout(part.shape).slices["totals"]])

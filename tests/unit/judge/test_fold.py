@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backstay.domain.status import Verdict
@@ -14,7 +14,7 @@ from backstay.judge import counts, onset
 from backstay.judge.fold import Interval, counted, fold, fold_many
 from backstay.judge.memory import Learnt, Memory, Process
 from backstay.judge.objectives import Limit
-from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, NoHarm, Panel, compared
+from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, NoHarm, Panel
 from backstay.judge.process import layout, log_evidence
 from backstay.judge.verdict import assess
 
@@ -62,6 +62,7 @@ def simulated(random: np.random.Generator, index: int, *, rate: float, panel: Pa
 
 
 @settings(max_examples=25, deadline=None)
+@example(seed=0, rate=8.0, cut=15)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 8.0, 40.0, 3000.0]), st.integers(0, 15))
 def test_a_restart_anywhere_changes_nothing_to_the_bit(seed: int, rate: float, cut: int) -> None:
     random = np.random.default_rng(seed)
@@ -128,7 +129,7 @@ def errors(tick: float, counts_: tuple[float, ...], *, step: int = 0, steps: int
 
 
 def log_e(memory: Memory, panel: Panel, name: str = "errors") -> float:
-    (shape,) = (part.shape for part in compared(panel) if part.signal.name == name)
+    (shape,) = (part.shape for part in panel.compared if part.signal.name == name)
     return float(log_evidence(shape, row(memory, name).row))
 
 
@@ -160,14 +161,14 @@ def test_events_do_not_end_the_joining() -> None:
 def test_what_waits_is_judged_by_itself_when_the_shares_change(later: dict[str, int]) -> None:
     memory = fold(Memory(), errors(1, (1, 0, 3, 20)), ERRORS)
     memory = fold(memory, errors(2, (0, 1, 20, 20), **later), ERRORS)  # type: ignore[arg-type]
-    assert row(memory, "errors").row[layout(compared(ERRORS)[0].shape).slices["totals"]].tolist() == [1, 1, 23, 40]
+    assert row(memory, "errors").row[layout(ERRORS.compared[0].shape).slices["totals"]].tolist() == [1, 1, 23, 40]
     assert row(memory, "errors").pending is None
 
 
 def test_what_waits_is_judged_when_the_weights_change_and_that_interval_is_not() -> None:
     memory = fold(Memory(), errors(1, (1, 0, 3, 20)), ERRORS)
     memory = fold(memory, replace(errors(2, (9, 0, 9, 20)), comparable=False), ERRORS)
-    assert row(memory, "errors").row[layout(compared(ERRORS)[0].shape).slices["totals"]].tolist() == [1, 0, 3, 20]
+    assert row(memory, "errors").row[layout(ERRORS.compared[0].shape).slices["totals"]].tolist() == [1, 0, 3, 20]
 
 
 def test_comparisons_stand_still_once_they_have_failed() -> None:
@@ -245,6 +246,10 @@ def test_a_canary_that_answers_nothing_at_all_fails() -> None:
     assert memory.split is not None
     assert log_evidence(SPLIT, memory.split.row) > math.log(1000)
     assert assess(memory, ERRORS).verdict is Verdict.FAIL
+
+
+def test_at_full_traffic_there_is_no_split_to_judge() -> None:
+    assert _split(100, 0, planned=1.0).split is None
 
 
 def test_a_signal_stored_in_another_form_begins_anew() -> None:

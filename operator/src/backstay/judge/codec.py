@@ -57,7 +57,8 @@ class Layout:
             values = rows[..., self.slices[field.name]]
             match field.precision:
                 case Precision.LOG:
-                    rounded = np.clip(np.rint(values * _SCALE), -_LARGEST, _LARGEST) / _SCALE
+                    # Adding zero makes minus zero, which is not stored, an ordinary one.
+                    rounded = np.clip(np.rint(values * _SCALE), -_LARGEST, _LARGEST) / _SCALE + 0.0
                     values[...] = np.where(np.isneginf(values), values, rounded)
                 case Precision.SINGLE:
                     values[...] = values.astype(np.float32)

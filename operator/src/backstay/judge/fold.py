@@ -11,7 +11,7 @@ from backstay.judge import dependence, objectives
 from backstay.judge.arrays import Bools, Floats, Ints
 from backstay.judge.memory import Learnt, Memory, Process, State
 from backstay.judge.objectives import Limit, Window
-from backstay.judge.panel import SPLIT, Count, Distribution, Kind, Latency, NoHarm, Panel, Part, Shape, compared
+from backstay.judge.panel import SPLIT, Count, Distribution, Kind, Latency, NoHarm, Panel, Part, Shape
 from backstay.judge.process import Given, advance, log_evidence, start
 
 # Intervals are joined until both arms together have so many requests. By totals, never by events: what is joined must
@@ -119,13 +119,16 @@ def reaches(log_e: Mapping[str, float], panel: Panel, *, alpha: float) -> bool:
 
     Refined: their weighted mean reaches 1/alpha. In the base form each has its share of alpha for itself.
     """
-    parts = [(log_e.get(part.signal.name, 0.0), part.share) for part in compared(panel)]
-    if not parts:
-        return False
     if not panel.refinements:
-        return any(e >= -math.log(alpha * share) for e, share in parts)
+        return any(log_e.get(part.signal.name, 0.0) >= -math.log(alpha * part.share) for part in panel.compared)
+    return bool(panel.compared) and together(log_e, panel) >= -math.log(alpha)
+
+
+def together(log_e: Mapping[str, float], panel: Panel) -> float:
+    """Return the logarithm of the weighted mean of the compared signals' E; a signal not named has E = 1."""
+    parts = [(log_e.get(part.signal.name, 0.0), part.share) for part in panel.compared]
     top = max(e for e, _ in parts)
-    return top + math.log(math.fsum(share * math.exp(e - top) for e, share in parts)) >= -math.log(alpha)
+    return top + math.log(math.fsum(share * math.exp(e - top) for e, share in parts))
 
 
 def budget(memory: Memory, panel: Panel) -> float:
@@ -146,13 +149,13 @@ def _watch(draft: _Draft, memory: Memory, interval: Interval, panel: Panel) -> N
 
 
 def _enlist(groups: dict[Shape, list[_Row]], index: int, memory: Memory, interval: Interval, panel: Panel) -> None:
-    for part in compared(panel):
+    for part in panel.compared:
         name = part.signal.name
         known = memory.signals.get(name)
         process = known if isinstance(known, Process) else Process(start(part.shape))
         seen = interval.signals.get(name) if interval.comparable else None
         groups.setdefault(part.shape, []).append(_Row(index, name, process, seen, memory, interval, part))
-    if panel.split_tolerance and interval.planned and interval.comparable:
+    if panel.split_tolerance and 0.0 < interval.planned < 1.0 and interval.comparable:
         process = memory.split or Process(start(SPLIT))
         seen = np.array(interval.arms, dtype=np.float64).reshape(2, 1)
         groups.setdefault(SPLIT, []).append(

@@ -10,7 +10,7 @@ import numpy as np
 
 from backstay.judge.arrays import Floats
 from backstay.judge.objectives import Limit, Slot, Window
-from backstay.judge.panel import SPLIT, Panel, Shape, compared
+from backstay.judge.panel import SPLIT, Panel, Shape
 from backstay.judge.process import layout
 
 
@@ -75,7 +75,7 @@ class Memory:
     @staticmethod
     def of(document: Mapping[str, Any], panel: Panel) -> "Memory":
         """Read what ``to_dict`` wrote. A signal that was stored in another form begins anew."""
-        shapes = {part.signal.name: part.shape for part in compared(panel)}
+        shapes = {part.signal.name: part.shape for part in panel.compared}
         entries = document.get("signals", {})
         states: dict[str, State] = {}
         for signal in panel.signals:
@@ -97,7 +97,7 @@ class Memory:
 
     def to_dict(self, panel: Panel) -> dict[str, Any]:
         """Write it as JSON data."""
-        shapes = {part.signal.name: part.shape for part in compared(panel)}
+        shapes = {part.signal.name: part.shape for part in panel.compared}
         document: dict[str, Any] = {
             "tick": self.tick,
             "step": self.step,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 
 from backstay.domain.resource import Analysis, Comparison, Objective
@@ -93,7 +93,15 @@ class Judged:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+class Part(NamedTuple):
+    """A compared signal with what follows from the panel: its shape and its share of alpha."""
+
+    signal: Judged
+    shape: Shape
+    share: float
+
+
+@dataclass(frozen=True)
 class Panel:
     """All that is judged of a rollout.
 
@@ -107,6 +115,16 @@ class Panel:
     refinements: bool = True
     split_tolerance: float = 0.0
 
+    @cached_property
+    def compared(self) -> tuple[Part, ...]:
+        """The signals that are compared between the arms, in order."""
+        signals = [(s, s.rule) for s in self.signals if not isinstance(s.rule, Limit)]
+        weights = shares([signal.weight for signal, _ in signals]) if signals else ()
+        return tuple(
+            Part(signal, shape_of(rule, refined=self.refinements), share)
+            for (signal, rule), share in zip(signals, weights, strict=True)
+        )
+
 
 def shape_of(rule: Compared, *, refined: bool) -> Shape:
     """Return the shape of a signal's process."""
@@ -114,25 +132,6 @@ def shape_of(rule: Compared, *, refined: bool) -> Shape:
         return Shape(Kind.SHIFT, rule.buckets, refined=refined, ordered=rule.ordered, smallest=rule.smallest > 0)
     ratios = (counts.ERRORS if isinstance(rule, Count) else latency.LATENCY) if refined else counts.BASE
     return Shape(Kind.TAILS, rule.buckets, ratios, refined, no_harm=rule.no_harm is not None)
-
-
-class Part(NamedTuple):
-    """A compared signal with what follows from the panel: its shape and its share of alpha."""
-
-    signal: Judged
-    shape: Shape
-    share: float
-
-
-@lru_cache(maxsize=1024)
-def compared(panel: Panel) -> tuple[Part, ...]:
-    """List the signals that are compared between the arms, in order."""
-    signals = [(s, s.rule) for s in panel.signals if not isinstance(s.rule, Limit)]
-    weights = shares([signal.weight for signal, _ in signals]) if signals else ()
-    return tuple(
-        Part(signal, shape_of(rule, refined=panel.refinements), share)
-        for (signal, rule), share in zip(signals, weights, strict=True)
-    )
 
 
 @lru_cache(maxsize=1024)

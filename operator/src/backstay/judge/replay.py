@@ -15,7 +15,7 @@ from backstay.domain.status import Verdict
 from backstay.judge.arrays import Floats
 from backstay.judge.fold import Interval, fold, reaches
 from backstay.judge.memory import Memory, Process
-from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, NoHarm, Panel, compared
+from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, NoHarm, Panel
 from backstay.judge.process import log_evidence
 from backstay.judge.verdict import assess, failing_signals
 
@@ -58,7 +58,7 @@ def judge(evidence: Evidence) -> dict[str, Any]:
     ``failedAt`` counts intervals from 0.
     """
     panel, memory = evidence.panel, Memory()
-    shapes = {part.signal.name: part.shape for part in compared(panel)}
+    shapes = {part.signal.name: part.shape for part in panel.compared}
     told: dict[str, list[float]] = {name: [] for name in shapes}
     failed: set[str] = set()
     failed_at: int | None = None

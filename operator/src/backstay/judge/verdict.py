@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backstay.domain.status import Verdict
 from backstay.judge import combine, wording
 from backstay.judge.effect import Effect, Rated, Shifted, effect_of, seen
-from backstay.judge.fold import budget, reaches
+from backstay.judge.fold import budget, reaches, together
 from backstay.judge.memory import Memory, Process
 from backstay.judge.objectives import Beyond, Limit, Window
-from backstay.judge.panel import SPLIT, SPLIT_ALPHA, Count, Latency, NoHarm, Panel, Part, compared
+from backstay.judge.panel import SPLIT, SPLIT_ALPHA, Count, Latency, NoHarm, Panel, Part
 from backstay.judge.process import layout, log_evidence
 
 # An edge beyond which fewer of the requests lie says too little to be asked for evidence of no harm.
@@ -79,7 +79,7 @@ def _join(verdicts: list[Verdict]) -> Verdict:
 
 def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
     alpha = budget(memory, panel)
-    parts = compared(panel)
+    parts = panel.compared
     processes = {name: state for name, state in memory.signals.items() if isinstance(state, Process)}
     log_e = {
         part.signal.name: float(log_evidence(part.shape, processes[part.signal.name].row))
@@ -98,12 +98,16 @@ def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
             continue
         verdict = Verdict.FAIL if name in failing else _promotable(part, process, memory)
         judged[name] = _tell(part, process, verdict, (log_e[name], -math.log(alpha * part.share)))
+    if failing and not any(log_e[p.signal.name] >= -math.log(alpha * p.share) for p in parts if p.signal.name in log_e):
+        last = [name for name in judged if name in failing][-1]
+        mean = f"E = {wording.evidence(together(log_e, panel))}, limit {wording.limit(-math.log(alpha))}"
+        judged[last] = replace(judged[last], sentence=f"{judged[last].sentence}; all comparisons together {mean}")
     return judged
 
 
 def failing_signals(log_e: Mapping[str, float], panel: Panel, *, alpha: float) -> set[str]:
     """Name the signals that failed, given that they failed together."""
-    parts = [part for part in compared(panel) if part.signal.name in log_e]
+    parts = [part for part in panel.compared if part.signal.name in log_e]
     values, weights = [log_e[part.signal.name] for part in parts], [part.share for part in parts]
     if not panel.refinements:
         named = [e >= -math.log(alpha * share) for e, share in zip(values, weights, strict=True)]
