@@ -17,8 +17,9 @@ JUDGES = (
     Judge(
         OURS,
         "As the controller runs it (what it does not watch yet: as `backstay judge` replays it): alpha .05, tolerance "
-        "1, a part of the evidence kept for late onsets, 15 s intervals joined up to 30 requests. Fresh baseline in the "
-        "warm-up of 5 minutes, then all of the running version. Pass asks for evidence of no harm, ratio 2, level .05.",
+        "1, a part of the evidence kept for late onsets, 15 s intervals joined up to 30 requests. Fresh baseline in "
+        "the warm-up of 5 minutes, then all of the running version. Pass asks for evidence of no harm, ratio 2, level "
+        ".05.",
         ours.default,
         _LIVE | _LABELS,
     ),

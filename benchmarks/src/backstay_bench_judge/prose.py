@@ -42,7 +42,7 @@ with fewer canary errors on average than log(1/alpha)/KL. One that may give up a
 THIRD = """Versions that were promoted / inconclusive, percent. Promotions of a version with twice the errors are false
 promotions: that is the harm which Backstay's evidence of no harm rules out at level .05."""
 
-TAILS = "The 90th percentile of bad answers / of minutes until the rollback or the end:"
+TAILS = "Bad answers, 90th percentile / minutes until the rollback or the end, mean and 90th percentile:"
 
 NUISANCES = """## When other things go wrong
 

@@ -61,7 +61,7 @@ def _central(book: Book, pictures: Mapping[str, str]) -> Iterable[str]:
     yield prose.THIRD
     yield _by_judge(book, cells, _third)
     yield prose.TAILS
-    yield _by_judge(book, cells, lambda cell: f"{amount(cell.bad_p90)} / {cell.delay_p90:.0f}")
+    yield _by_judge(book, cells, lambda cell: f"{amount(cell.bad_p90)} / {cell.delay_mean:.0f}, {cell.delay_p90:.0f}")
 
 
 def _effects(book: Book, cells: Sequence[Scenario], setting: str) -> str:
