@@ -198,6 +198,20 @@ def test_delongs_paired_covariance_makes_a_score_no_different_from_itself() -> N
     assert (difference.value, difference.variance) == pytest.approx((0.0, 0.0))
 
 
+def test_delongs_paired_test_is_that_of_another_implementation() -> None:
+    """The expected numbers are those of MLstatkit 0.1.91 on the same scores, the first twelve being events."""
+    first = [10, 1, 7, 5, 5, 6, 2, 6, 4, 13, 6, 5, 2, 2, 1, 2, 4, 3, 5, 3, 3, 6, 4, 2, 3, 4, 7, 2, 3, 5]
+    second = [2, 3, 6, 5, 4, 5, -2, 6, 2, 1, 5, 5, 2, 1, 3, 3, 6, 4, 3, 5, 3, 1, 4, 4, 3, 1, 3, -2, 4, 4]
+    one, other = (
+        labels.Placements.of(np.array(scores[:12], float), np.array(scores[12:], float)) for scores in (first, second)
+    )
+    assert (one.auc().value, other.auc().value) == pytest.approx((0.761574074074074, 0.6226851851851851))
+    difference = one.auc().minus(other.auc(), covariance=one.covariance(other))
+    assert difference.variance == pytest.approx(0.016128400013203932)
+    z = difference.value / math.sqrt(difference.variance)
+    assert 2 * stats.norm.sf(z) == pytest.approx(0.27411568930247643)
+
+
 def test_delongs_variance_is_that_of_simulation() -> None:
     random = np.random.default_rng(7)
     areas, variances = [], []

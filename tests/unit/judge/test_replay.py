@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import special
 
 from backstay.judge.replay import EvidenceError, evidence_of, judge
@@ -218,6 +220,58 @@ def test_a_document_that_cannot_be_judged_is_refused_with_a_sentence(path: str, 
     with pytest.raises(EvidenceError) as refused:
         evidence_of(broken(path, value))
     assert sentence in str(refused.value)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["total", "events", "x"]), inner),
+    max_leaves=6,
+)
+places = [
+    "alpha",
+    "refinements",
+    "steps",
+    "signals",
+    "signals/0",
+    "signals/0/name",
+    "signals/0/kind",
+    "signals/0/weight",
+    "signals/0/tolerance",
+    "signals/0/noHarm",
+    "signals/0/intervals",
+    "signals/0/intervals/0",
+    "signals/0/intervals/0/canary",
+    "signals/0/intervals/0/canary/total",
+    "signals/0/intervals/0/step",
+    "signals/1/edges",
+    "signals/1/edges/1",
+    "signals/1/intervals/0/canary",
+    "signals/1/intervals/0/canary/2",
+    "signals/2/intervals/0/canary",
+    "signals/2/minimumShift",
+    "signals/2/ordered",
+    "signals/2/intervals/0/mix",
+]
+
+
+@given(st.sampled_from(places), anything)
+def test_whatever_stands_in_a_document_it_is_judged_or_refused(path: str, value: Any) -> None:
+    try:
+        told = judge(evidence_of(broken(path, value)))
+    except EvidenceError:
+        return
+    json.dumps(told, allow_nan=False)
+
+
+@pytest.mark.parametrize("scale", [1, 10**6, 10**12])
+def test_counts_of_any_size_are_judged(scale: int) -> None:
+    document = copy.deepcopy(EXAMPLE)
+    for signal in document["signals"][1:]:
+        for arm in ("canary", "baseline"):
+            signal["intervals"] *= 3
+            signal["intervals"][0] = {**signal["intervals"][0], arm: [x * scale for x in signal["intervals"][0][arm]]}
+    for refined in (True, False):
+        assert all(math.isfinite(e) for s in answer({**document, "refinements": refined})["signals"] for e in s["logE"])
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 3, {}, {"alpha": 0.05}, {"alpha": math.nan, "signals": [3]}])

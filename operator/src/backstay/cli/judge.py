@@ -67,3 +67,5 @@ def _document(place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as problem:
         refuse(f"{place} is not JSON (line {problem.lineno}: {problem.msg}): see backstay judge --help for the format")
+    except RecursionError:
+        refuse(f"{place} is nested too deeply to be evidence: see backstay judge --help for the format")

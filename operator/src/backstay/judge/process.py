@@ -50,7 +50,7 @@ def layout(shape: Shape) -> Layout:
     Of the split: ``totals`` n_c, n_s and the requests that the canary's share should have brought.
     """
     log = Precision.LOG if shape.refined else Precision.DOUBLE
-    single, double = Precision.SINGLE, Precision.DOUBLE
+    single, double = Precision.SINGLE if shape.refined else Precision.DOUBLE, Precision.DOUBLE
     b = shape.buckets
     match shape.kind:
         case Kind.TAILS:

@@ -26,6 +26,8 @@ _RULE = {
     "latency": ("tolerance", "noHarm", "edges"),
     "distribution": ("minimumShift", "ordered"),
 }
+# Larger whole numbers have no exact floating-point form.
+_LARGEST = 2**53
 _INTERVAL = ("canary", "baseline", "step", "mix", "comparable")
 
 
@@ -155,7 +157,7 @@ def _signal(entry: Any, index: int) -> tuple[Judged, tuple[Taken, ...]]:
         raise EvidenceError(f'signals[{index}] has no name: write "name": "errors", say')
     what = f"signal {entry['name']}"
     kind = entry.get("kind")
-    if kind not in _RULE:
+    if not isinstance(kind, str) or kind not in _RULE:
         raise EvidenceError(f"{what}: kind is {kind!r}: write one of {', '.join(_RULE)}")
     _object(entry, what, (*_SIGNAL, *_RULE[kind]))
     weight = _number(entry.get("weight", 1.0), f"{what}: weight", above=0.0)
@@ -256,7 +258,7 @@ def _number(  # noqa: PLR0913 - the bounds are one idea, and read best by name
     below: float = math.inf,
     whole: bool = False,
 ) -> float:
-    if isinstance(entry, bool) or not isinstance(entry, int | float) or not math.isfinite(entry):
+    if isinstance(entry, bool) or not isinstance(entry, int | float) or not abs(entry) <= _LARGEST:
         raise EvidenceError(f"{what} is {_shown(entry)}: write a number")
     if entry < least or entry <= above or entry >= below:
         bounds = [f"at least {least:g}"] * (least > -math.inf)
