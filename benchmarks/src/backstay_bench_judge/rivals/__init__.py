@@ -1,0 +1,1 @@
+"""The judges in the field, each by its own published rule."""
