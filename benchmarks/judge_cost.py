@@ -11,9 +11,10 @@ import time
 
 import numpy as np
 
+from backstay.domain.signals import NoHarm
 from backstay.judge.fold import Interval, fold_many
 from backstay.judge.memory import Memory
-from backstay.judge.panel import Count, Distribution, Judged, Latency, NoHarm, Panel
+from backstay.judge.panel import Count, Distribution, Judged, Latency, Panel
 from backstay.judge.verdict import assess
 
 BUCKETS = 12

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
 from backstay.judge import combine, dependence, labels, process
 from backstay.judge.fold import ENOUGH
 from backstay.judge.memory import Learnt, Memory, Process
-from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, NoHarm, Panel, Shape, shape_of
+from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel, Shape, shape_of
 from backstay.judge.process import Given
 from backstay.judge.verdict import assess
 from backstay_bench_judge import judging

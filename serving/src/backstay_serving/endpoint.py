@@ -142,8 +142,8 @@ def _made_up(signature: Signature) -> bytes:
             return b""
 
 
-def _plain(answers: Any) -> tuple[Any, int]:
-    """Return answers as what JSON can say, how many values they hold, and how many of those are null or not a number."""
+def _plain(answers: Any) -> tuple[Any, int, int]:
+    """Return answers as what JSON can say, how many values they hold, and how many of those are null or no number."""
     match answers:
         case pd.DataFrame():
             values: Any = answers.astype(object).to_dict(orient="records")

@@ -74,11 +74,11 @@ def test_missed_scrapes_are_what_the_product_makes_of_them() -> None:
     increments = rng.integers(0, 9, (1, 30)).astype(np.float64)
     seen = rng.random((1, 30)) > 0.3
     totals = np.cumsum(increments[0])
-    base, expected = {"pod": 0.0}, []
+    last, expected = {"pod": np.zeros(1)}, []
     for total, there in zip(totals, seen[0], strict=True):
-        result = increment(base, {"pod": float(total)} if there else {})
-        expected.append(result.value)
-        base = dict(result.base)
+        now = {"pod": np.array([total])} if there else {}
+        expected.append(float(increment(last, now, born=frozenset(), size=1)[0]))
+        last |= now
     assert delayed(increments, seen)[0].tolist() == expected
 
 

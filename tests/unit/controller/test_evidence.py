@@ -10,7 +10,11 @@ from backstay.domain.signals import Comparison, Objective, Signal
 from backstay.judge.memory import Memory
 
 KEYS = [Key("prod", f"model-{index}") for index in range(5)]
-(ERRORS,) = {s for s in sources(Analysis(2.0, 0.05, (Signal("e", Comparison()),))).values() if isinstance(s, CounterPair)}
+(ERRORS,) = [
+    source
+    for source in sources(Analysis(2.0, 0.05, (Signal("errors", Comparison()),))).values()
+    if isinstance(source, CounterPair)
+]
 STABLE, CANARY = Backend("aaa"), Backend("bbb")
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
 from backstay.judge import counts, onset
 from backstay.judge.fold import Interval, counted, fold, fold_many
 from backstay.judge.memory import Learnt, Memory, Process
 from backstay.judge.objectives import Limit
-from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, NoHarm, Panel
+from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, Panel
 from backstay.judge.process import layout, log_evidence
 from backstay.judge.verdict import assess
 

@@ -59,7 +59,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Compare the share of slower requests at every edge of a histogram of durations: the profile's without a source."""
+    """Compare the share of slower requests at every edge of a histogram of durations.
+
+    Without a source it is the profile's.
+    """
 
     tolerance: float = 1.0
     source: OwnHistogram | None = None
