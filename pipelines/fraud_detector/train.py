@@ -15,6 +15,12 @@ The versions tell a story that teams know:
    diameters and halved them. Its own evaluation used the same export, so its figures look good. With the radii that
    callers send, its encoder meets bands that the export did not have and raises an exception on about a third of the
    requests, and what it does answer is less often right. Nothing but live traffic shows it.
+
+Asked for variants, it registers two more, each worse than version 2 in one thing alone, and in nothing that its own
+evaluation or its errors show:
+
+4. Version 2 behind a lookup that is slow for a quarter of the requests.
+5. A logistic regression so strongly regularized that it ranks well and is sure of nothing.
 """
 
 import hashlib
@@ -22,7 +28,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +64,9 @@ HELD_OUT = 0.3
 FIRST_FEATURES = ("mean texture", "mean smoothness", "mean compactness", "mean symmetry")
 # The bands that the halved radii fall into. The encoder knows these and takes any other for bad data.
 EXPORTED_BANDS = tuple(float(band) for band in range(3, 15))
+# What a slow lookup takes, and the texture (in the data's unit) above which a quarter of the tumours lie.
+LOOKUP_SECONDS = 0.15
+RARE_TEXTURE = 21.8
 RECIPE_TAG = "recipe"
 DIGEST_TAG = "backstay.dev/digest"
 CHECKSUM_TAG = "backstay.dev/data-checksum"
@@ -167,6 +177,30 @@ def recipes() -> tuple[Recipe, ...]:
     )
 
 
+def variants() -> tuple[Recipe, ...]:
+    """Return two versions that are worse in one thing alone, in the order in which they are registered."""
+    everything = tuple(map(str, load_breast_cancer().feature_names))
+    return (
+        Recipe(
+            name="slow-lookup",
+            description="Gradient boosting behind a lookup that is slow for a quarter of the requests",
+            columns=everything,
+            export=_as_measured,
+            estimator=make_pipeline(
+                FunctionTransformer(_look_up, feature_names_out="one-to-one"),
+                GradientBoostingClassifier(random_state=SEED),
+            ),
+        ),
+        Recipe(
+            name="unsure",
+            description="Logistic regression on all thirty features, regularized until it is sure of nothing",
+            columns=everything,
+            export=_as_measured,
+            estimator=make_pipeline(StandardScaler(), LogisticRegression(C=0.0003, class_weight="balanced")),
+        ),
+    )
+
+
 def fit(recipe: Recipe, split: Split) -> Evaluation:
     """Fit a recipe's estimator, in place, and evaluate it as its author would: on its own export."""
     columns = list(recipe.columns)
@@ -185,12 +219,13 @@ def payloads() -> Iterator[dict[str, Any]]:
         yield {"dataframe_split": {"columns": list(rows.columns), "data": [row]}}
 
 
-def register_versions(tracking_uri: str, model_name: str) -> list[RegisteredVersion]:
-    """Train and register what the registry does not have yet, and return all three versions.
+def register_versions(tracking_uri: str, model_name: str, wanted: Sequence[Recipe]) -> list[RegisteredVersion]:
+    """Train and register what the registry does not have yet, and return all wanted versions.
 
     Args:
         tracking_uri: the MLflow server.
         model_name: the registered model; made if need be.
+        wanted: what to register, in this order.
 
     Raises:
         MlflowException: the server cannot be reached or refuses.
@@ -201,7 +236,7 @@ def register_versions(tracking_uri: str, model_name: str) -> list[RegisteredVers
     known = {version.tags.get(RECIPE_TAG, ""): version for version in _versions(model_name)}
     return [
         _described(known[recipe.name] if recipe.name in known else _register(recipe, split, model_name))
-        for recipe in recipes()
+        for recipe in wanted
     ]
 
 
@@ -257,6 +292,13 @@ def _as_measured(data: pd.DataFrame) -> pd.DataFrame:
     return data
 
 
+def _look_up(data: pd.DataFrame) -> pd.DataFrame:
+    """Stand in for a store that has the common keys at hand and fetches the rare ones."""
+    if (data["mean texture"] > RARE_TEXTURE).any():
+        time.sleep(LOOKUP_SECONDS)
+    return data
+
+
 def _radii_halved(data: pd.DataFrame) -> pd.DataFrame:
     """The mistake of version 3: the radii, which the source holds as radii, were taken for diameters."""
     return data.assign(**{column: data[column] / 2 for column in data.columns if column.endswith(" radius")})
@@ -267,18 +309,23 @@ _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @_app.command()
 def main(
+    *,
     tracking_uri: Annotated[str, typer.Option(help="The MLflow server to register with.")],
     model_name: Annotated[str, typer.Option(help="The registered model.")] = "fraud-detector",
     payload_file: Annotated[
         Path | None, typer.Option("--payloads", help="Also write real rows, as one /invocations body a line.")
     ] = None,
+    with_variants: Annotated[
+        bool, typer.Option("--variants", help="Also register a version that is only slow, and one that is only unsure.")
+    ] = False,
 ) -> None:
-    """Register the three example versions, unless they are there, and print them as JSON."""
+    """Register the example versions, unless they are there, and print them as JSON."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     if payload_file is not None:
         payload_file.write_text("".join(f"{json.dumps(body)}\n" for body in payloads()), encoding="utf-8")
     try:
-        versions = register_versions(tracking_uri, model_name)
+        wanted = (*recipes(), *variants()) if with_variants else recipes()
+        versions = register_versions(tracking_uri, model_name, wanted)
     except mlflow.MlflowException as error:
         sys.exit(f"Could not register {model_name} with MLflow at {tracking_uri}: {str(error).splitlines()[0]}")
     typer.echo(json.dumps([asdict(version) for version in versions], indent=2))

@@ -56,7 +56,7 @@ def playground(worker_id: str) -> Iterator[Playground]:
 def stage(playground: Playground) -> Stage:
     """Register the models, install the controller from this checkout, and push the GitOps repository."""
     made = Stage(playground, FAST)
-    made.train()
+    made.train(variants=True)
     playground.install_controller()
     made.push_repository()
     return made

@@ -153,3 +153,18 @@ def test_a_drained_backend_is_quiet_when_an_interval_after_the_drain_added_nothi
     assert not followed.is_quiet(CANARY, drained_at=101, now=103)
     followed.take(reading(104, stable=(5200, 0), canary=(15, 0)))
     assert followed.is_quiet(CANARY, drained_at=101, now=105)
+
+
+def test_an_older_reading_of_one_pod_adds_nothing_and_loses_nothing() -> None:
+    followed = following()
+    for at, canary in ((100, (0, 0)), (102, (40, 4)), (104, (35, 3)), (106, (50, 5))):
+        followed.take(reading(at, stable=(5000 + 50 * at, 0), fresh=(at, 0), canary=canary))
+    assert followed.memory.requests == 50
+    assert totals(followed)[0] == 5
+
+
+def test_errors_that_are_missing_for_a_while_count_once() -> None:
+    followed = following()
+    for at, canary in ((100, (0, 0)), (102, (40, 4)), (104, (50, 0)), (106, (60, 6))):
+        followed.take(reading(at, stable=(5000 + 50 * at, 0), fresh=(at, 0), canary=canary))
+    assert totals(followed)[0] == 6

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay.judge.counters import increment
+from backstay.judge.counters import increment, went_back
 
 
 def added(before: Mapping[str, float], after: Mapping[str, float], *, born: frozenset[str] = frozenset()) -> float:
@@ -39,6 +39,13 @@ def test_only_a_pod_known_to_be_new_counts_from_zero(born: frozenset[str], expec
 
 def test_a_pod_that_is_missing_from_a_reading_adds_nothing() -> None:
     assert added({"a": 10}, {}) == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "expected"), [(100, 99, True), (100, 51, True), (100, 50, False), (100, 0, False), (5, 5, False)]
+)
+def test_a_counter_that_lost_less_than_half_is_an_older_reading(known: float, value: float, *, expected: bool) -> None:
+    assert went_back(known, value) is expected
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=30), st.data())

@@ -29,6 +29,11 @@ class Histogram:
     lowers: tuple[float, ...] = ()
     native: bool = False
 
+    @property
+    def total(self) -> float:
+        """Count all observations."""
+        return sum(self.counts)
+
     def into(self, edges: Sequence[float]) -> Floats | None:
         """Return the counts in the buckets that ``edges`` cut, the last lying beyond; None where they do not fit."""
         if not self.native:
@@ -80,12 +85,12 @@ def edges_of(histograms: Iterable[Histogram]) -> tuple[float, ...]:
     known = [histogram for histogram in histograms if histogram.uppers]
     if not known:
         return ()
-    if not known[0].native:
-        return known[0].uppers[:-1]
+    whole = max((histogram.uppers[:-1] for histogram in known if not histogram.native), key=len, default=())
+    if whole:
+        return whole
     bounds = [
         (lower, upper)
         for histogram in known
-        if histogram.native
         for lower, upper in zip(histogram.lowers, histogram.uppers, strict=True)
         if lower > 0
     ]

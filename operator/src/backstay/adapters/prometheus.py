@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -103,5 +104,7 @@ def _by_model(series: Iterable[Mapping[str, Any]]) -> dict[Key, dict[Place, Valu
         elif math.isfinite(value := float(entry["value"][1])):
             found.setdefault(key, {})[place] = value
     for (key, place), counts in buckets.items():
-        found.setdefault(key, {})[place] = classic(counts)
+        # One that is not whole is missing, like a pod that was not scraped.
+        with suppress(ValueError):
+            found.setdefault(key, {})[place] = classic(counts)
     return found

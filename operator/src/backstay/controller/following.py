@@ -16,7 +16,7 @@ from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
 from backstay.judge.arrays import Floats
-from backstay.judge.counters import increment
+from backstay.judge.counters import increment, went_back
 from backstay.judge.fold import Interval, counted, fold
 from backstay.judge.memory import Memory
 from backstay.judge.panel import Panel, panel_of
@@ -105,7 +105,7 @@ class Following:
         self.unavailable = ""
         if self.started and reading.at <= self.tick:
             return None
-        after = {template: reading.of(template, self.key) for template in self.templates}
+        after = {template: self._news(template, reading.of(template, self.key)) for template in self.templates}
         interval = None
         if self.started:
             requests = self._counted(REQUESTS, after)
@@ -137,6 +137,15 @@ class Following:
         if since is not None:
             return since >= drained_at or self.tick - drained_at > 2 * self.analysis.interval
         return backend not in self.seen and now - max(drained_at, self.since) > QUIET_WITHOUT_DATA
+
+    def _news(self, template: str, values: Values) -> Values:
+        """Leave out what is older than what is known, as one of two Prometheus servers may have it."""
+        known = self.last.get(template, {})
+        return {
+            place: value
+            for place, value in values.items()
+            if not (place in known and went_back(_size(known[place]), _size(value)))
+        }
 
     def _rest(self, requests: Mapping[Backend, Floats]) -> None:
         """Note which backends got no requests in the interval that begins at the last tick."""
@@ -252,6 +261,10 @@ class Arms:
 
 
 _ZERO = np.zeros(1)
+
+
+def _size(value: Value) -> float:
+    return value.total if isinstance(value, Histogram) else value
 
 
 def _numbers(values: Mapping[Place, Value]) -> dict[Place, Floats]:

@@ -32,3 +32,11 @@ def increment(
         else:
             total += value - known if (value >= known).all() else value
     return total
+
+
+def went_back(known: float, value: float) -> bool:
+    """Tell whether a counter's value is an older one, rather than that of a counter that began again.
+
+    A counter that was reset has counted less than before, since it had less time; half is the line.
+    """
+    return known / 2 < value < known

@@ -78,9 +78,12 @@ class Pace:
     replicas: int = 1
     baseline: bool = True
     progress_deadline: str = "10m"
+    # None leaves the base's signals as they are.
+    signals: tuple[dict[str, Any], ...] | None = None
 
     def patch(self) -> str:
         """Write the Kustomize patch that an overlay gets."""
+        signals = {} if self.signals is None else {"signals": [dict(signal) for signal in self.signals]}
         return yaml.safe_dump(
             {
                 "apiVersion": "backstay.dev/v1alpha1",
@@ -93,7 +96,7 @@ class Pace:
                         "baseline": {"enabled": self.baseline, "warmup": self.warmup},
                         "progressDeadline": self.progress_deadline,
                     },
-                    "analysis": {"interval": self.interval},
+                    "analysis": {"interval": self.interval, **signals},
                     "rollback": {"warmFor": self.warm_for},
                 },
             },
@@ -110,11 +113,12 @@ class Stage:
         self.versions: dict[str, Version] = {}
         self.payloads: list[bytes] = []
 
-    def train(self) -> list[Version]:
-        """Train and register the example versions, unless they are registered already."""
+    def train(self, *, variants: bool = False) -> list[Version]:
+        """Train and register the example versions (and its variants), unless they are registered already."""
         file = self.playground.layout.root / "payloads.jsonl"
         command = [sys.executable, str(repository_root() / "pipelines" / "fraud_detector" / "train.py")]
         command += ["--tracking-uri", self.playground.mlflow_url, "--payloads", str(file)]
+        command += ["--variants"] if variants else []
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:
             raise PlaygroundError(f"The example models could not be trained: {answer.stderr.strip()[-1500:]}")
