@@ -1,13 +1,22 @@
 """One reading for many models: judged in one go, each as it would be alone."""
 
+import json
+from pathlib import Path
+
+import pytest
+
 from backstay.adapters.prometheus import Place, Reading, Value
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Following, Interest, Trial, follow
+from backstay.controller.record import Recorder
 from backstay.controller.sources import REQUESTS, CounterPair, sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Objective, Signal
-from backstay.judge.memory import Memory
+from backstay.judge.fold import Interval
+from backstay.judge.memory import Memory, Process
+from backstay.judge.process import log_evidence
+from backstay.judge.replay import evidence_of, judge
 
 KEYS = [Key("prod", f"model-{index}") for index in range(5)]
 (ERRORS,) = [
@@ -47,11 +56,42 @@ def reading(tick: int) -> Reading:
 
 
 def test_a_tick_judges_every_model_as_it_would_be_judged_alone() -> None:
+    loop = EvidenceLoop(None, lambda _: None, lambda: 0.0)
     together, alone = [followed(key) for key in KEYS], [followed(key) for key in KEYS]
     for tick in range(6):
-        EvidenceLoop._take(together, reading(tick))  # noqa: SLF001 - what a tick does after its query
+        loop._take(together, reading(tick))  # noqa: SLF001 - what a tick does after its query
         for model in alone:
             model.take(reading(tick))
     assert [model.memory for model in together] == [model.memory for model in alone]
     verdicts = [str(evidence.verdict) for model in together if (evidence := model.evidence())]
     assert verdicts == ["Pass", "Fail", "Fail", "Fail", "Fail"]
+
+
+def test_what_was_recorded_is_judged_to_the_same_numbers(tmp_path: Path) -> None:
+    model, recorder = followed(KEYS[2]), Recorder(tmp_path)
+    loop = EvidenceLoop(None, lambda _: None, lambda: 0.0, recorder)
+    for tick in range(6):
+        # A controller that starts again reads the last tick once more.
+        for _ in range(2):
+            loop._take([model], reading(tick))  # noqa: SLF001 - what a tick does after its query
+    answer = judge(evidence_of(json.loads(json.dumps(recorder.document(model.key, "2-1", model.panel)))))
+    evidence = model.evidence()
+    assert evidence is not None
+    (told,) = answer["signals"]
+    process = model.memory.signals["errors"]
+    assert isinstance(process, Process)
+    (part,) = model.panel.compared
+    failed_at = answer["failedAt"]
+    # Comparisons stand still once they have failed.
+    assert told["logE"][failed_at] == pytest.approx(float(log_evidence(part.shape, process.row)), abs=1e-12)
+    assert (answer["verdict"], str(evidence.verdict)) == ("Fail", "Fail")
+
+
+def test_a_new_rollout_takes_the_place_of_the_last_ones_record(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    interval = Interval(tick=1.0, signals={}, requests=0.0)
+    recorder.add(KEYS[0], "2-1", interval)
+    recorder.add(KEYS[1], "2-1", interval)
+    recorder.add(KEYS[0], "3-2", interval)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert recorder.document(KEYS[0], "2-1", followed(KEYS[0]).panel) == {}

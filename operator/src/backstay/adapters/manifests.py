@@ -1,5 +1,8 @@
 """The objects that a ModelDeployment owns, as the API server is asked to keep them."""
 
+import base64
+import gzip
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +18,7 @@ from backstay.adapters.kubernetes import (
 )
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan
+from backstay.domain.status import RolloutState
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 NAME = f"{GROUP}/name"
@@ -182,6 +186,14 @@ def facts(desired: ModelDeployment, plan: Plan) -> Object:
         metadata(desired, f"{desired.key.name}-model-config"),
         data={name: value for name, value in data.items() if value},
     )
+
+
+def evidence(desired: ModelDeployment, rollout: RolloutState, document: Mapping[str, Any]) -> Object:
+    """Build the ConfigMap with the evidence of the last rollout, packed: a long one would not fit otherwise."""
+    packed = gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0)
+    meta = metadata(desired, f"{desired.key.name}-evidence")
+    meta["annotations"] |= {f"{GROUP}/rollout": rollout.id}
+    return _of(CONFIG_MAP, meta, binaryData={"evidence.json.gz": base64.b64encode(packed).decode()})
 
 
 def stored_plan(desired: ModelDeployment, plan: Plan) -> Object:

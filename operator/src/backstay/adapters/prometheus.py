@@ -35,10 +35,14 @@ Values: TypeAlias = Mapping[Place, Value]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that was asked for, as it stood at one time (Unix seconds), by template and model."""
+    """All that was asked for, as it stood at one time (Unix seconds), by template and model.
+
+    ``problems`` are sentences on templates that Prometheus refused to answer.
+    """
 
     at: float
     values: Mapping[str, Mapping[Key, Values]] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, template: str, key: Key) -> Values:
         """Return one model's values of one template; none where Prometheus has none."""
@@ -47,6 +51,10 @@ class Reading:
 
 class PrometheusUnavailableError(Exception):
     """Prometheus did not answer, or not with what was asked; the text is a sentence for people."""
+
+
+class _RefusedError(Exception):
+    """Prometheus answers, and not with what was asked."""
 
 
 class Prometheus:
@@ -66,11 +74,20 @@ class Prometheus:
             revisions: what ``$revisions`` in a template stands for.
             at: the time for all of them, in Unix seconds.
 
+        A template that Prometheus refuses, as it does PromQL with a mistake, is a problem of whoever wrote it: the
+        others are read all the same.
+
         Raises:
-            PrometheusUnavailableError: when there is no proper answer.
+            PrometheusUnavailableError: when Prometheus does not answer.
         """
         wanted = "|".join(sorted(re.escape(revision) for revision in revisions))
-        return Reading(at, {template: self._read(template.replace(REVISIONS, wanted), at) for template in templates})
+        values, problems = {}, {}
+        for template in templates:
+            try:
+                values[template] = self._read(template.replace(REVISIONS, wanted), at)
+            except _RefusedError as refused:
+                problems[template] = f"Prometheus at {self._url} answers with an error: {refused}"
+        return Reading(at, values, problems)
 
     def _read(self, query: str, at: float) -> Mapping[Key, Values]:
         try:
@@ -81,9 +98,7 @@ class Prometheus:
                 f"Prometheus at {self._url} does not answer ({type(problem).__name__})"
             ) from problem
         except (PrometheusApiClientException, ValueError, KeyError, TypeError, IndexError) as problem:
-            raise PrometheusUnavailableError(
-                f"Prometheus at {self._url} answers with an error: {problem} (query: {query})"
-            ) from problem
+            raise _RefusedError(f"{problem} (query: {query})") from problem
 
 
 def _by_model(series: Iterable[Mapping[str, Any]]) -> dict[Key, dict[Place, Value]]:

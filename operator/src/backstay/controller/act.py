@@ -42,6 +42,7 @@ from backstay.domain.actions import (
 )
 from backstay.domain.observed import Route
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment
+from backstay.domain.status import RolloutState
 
 _NOTE_LENGTH = 1000
 
@@ -121,6 +122,14 @@ class Hands:
                 await self._announce(key, desired, action)
             case _:
                 assert_never(action)
+
+    async def publish_evidence(self, desired: ModelDeployment, rollout: RolloutState, document: Object) -> None:
+        """Keep the evidence of the model's last rollout in a ConfigMap.
+
+        Raises:
+            ApiError: when the API server did not take it.
+        """
+        await self._cluster.apply(CONFIG_MAP, manifests.evidence(desired, rollout, document))
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a deleted ModelDeployment."""

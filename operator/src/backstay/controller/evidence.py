@@ -5,10 +5,13 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
 from backstay.controller.following import Following, Interest, follow, lateness
+from backstay.controller.record import Recorder
+from backstay.controller.sources import REQUESTS
 from backstay.domain.observed import Backend, Evidence
 from backstay.domain.resource import Key
 from backstay.judge.fold import fold_many
@@ -23,11 +26,16 @@ class EvidenceLoop:
     """Reads, folds, judges; wakes the models whose evidence is new."""
 
     def __init__(
-        self, prometheus: Prometheus | None, changed: Callable[[Key], None], clock: Callable[[], float]
+        self,
+        prometheus: Prometheus | None,
+        changed: Callable[[Key], None],
+        clock: Callable[[], float],
+        recorder: Recorder | None = None,
     ) -> None:
         self._prometheus = prometheus
         self._changed = changed
         self._clock = clock
+        self._recorder = recorder
         self._followed: dict[Key, Following] = {}
         self._revisions: dict[Key, frozenset[str]] = {}
         self._wanted = asyncio.Event()
@@ -125,8 +133,14 @@ class EvidenceLoop:
         for followed in group:
             self._changed(followed.key)
 
-    @staticmethod
-    def _take(group: list[Following], reading: Reading) -> None:
+    def document(self, key: Key, rollout: str) -> dict[str, Any]:
+        """Return the evidence of a model's rollout for ``backstay judge``, as far as it was recorded here."""
+        followed = self._followed.get(key)
+        if followed is None or self._recorder is None:
+            return {}
+        return self._recorder.document(key, rollout, followed.panel)
+
+    def _take(self, group: list[Following], reading: Reading) -> None:
         """Hand a reading to models, and judge all that it ends in one go."""
         ended = []
         for followed in group:
@@ -134,6 +148,10 @@ class EvidenceLoop:
                 interval = followed.advance(reading)
                 if interval is not None:
                     ended.append((followed, interval))
+        if self._recorder is not None:
+            for followed, interval in ended:
+                if followed.trial is not None and interval.tick > followed.memory.tick:
+                    self._recorder.add(followed.key, followed.trial.rollout, interval)
         memories = fold_many(
             [followed.memory for followed, _ in ended],
             [interval for _, interval in ended],
@@ -163,4 +181,7 @@ class EvidenceLoop:
             )
         loop = asyncio.get_running_loop()
         wanted = frozenset[str]().union(*(followed.templates for followed in group))
-        return await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, tick)
+        reading = await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, tick)
+        if REQUESTS in reading.problems:
+            raise PrometheusUnavailableError(reading.problems[REQUESTS])
+        return reading

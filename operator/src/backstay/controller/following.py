@@ -106,6 +106,7 @@ class Following:
         if self.started and reading.at <= self.tick:
             return None
         after = {template: self._news(template, reading.of(template, self.key)) for template in self.templates}
+        self.unfit = _refused(self.analysis, reading)
         interval = None
         if self.started:
             requests = self._counted(REQUESTS, after)
@@ -166,9 +167,10 @@ class Following:
         arms = Arms(canary, (fresh,) if trial.baseline and (together or not warm) else (own, fresh))
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        self.unfit = {}
         signals = {}
         for name, source in sources(self.analysis).items():
+            if name in self.unfit:
+                continue
             match source:
                 case CounterPair():
                     signals[name] = self._events(source, arms, after)
@@ -265,6 +267,17 @@ _ZERO = np.zeros(1)
 
 def _size(value: Value) -> float:
     return value.total if isinstance(value, Histogram) else value
+
+
+def _refused(analysis: Analysis, reading: Reading) -> dict[str, str]:
+    """Say which signals could not be read, by name."""
+    found = {}
+    for name, source in sources(analysis).items():
+        wanted = (source.events, source.total) if isinstance(source, CounterPair) else (source.histogram,)
+        problem = next((reading.problems[template] for template in wanted if template in reading.problems), "")
+        if problem:
+            found[name] = f"{name}: {problem}"
+    return found
 
 
 def _numbers(values: Mapping[Place, Value]) -> dict[Place, Floats]:

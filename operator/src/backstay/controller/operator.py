@@ -32,6 +32,7 @@ from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
 from backstay.controller.queue import WorkQueue
 from backstay.controller.reconcile import Reconciler
+from backstay.controller.record import Recorder
 from backstay.controller.settings import Settings
 from backstay.controller.store import CHILDREN, Store
 from backstay.domain.resource import GROUP, Key
@@ -67,7 +68,8 @@ class Controller:
         prometheus = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
         if prometheus is None:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
-        self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time)
+        recorder = Recorder(settings.state / "evidence")
+        self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder)
         self.reconciler = Reconciler(
             settings=settings,
             cluster=cluster,

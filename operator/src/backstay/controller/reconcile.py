@@ -112,6 +112,7 @@ class Reconciler:
         await self._act(desired, decision)
         if decision.status.rollback is not None and snapshot.status.rollback != decision.status.rollback:
             self._measure_drain(key, snapshot.status, decision.status)
+        await self._keep_evidence(desired, snapshot.status, decision.status)
         status = self._with_gateway_problem(key, children, decision.status)
         await self._remember(key, snapshot, status, now)
         self._follow(desired, status, seen)
@@ -169,6 +170,17 @@ class Reconciler:
             await self._hands.carry_out(desired, action)
             if isinstance(action, ShiftTraffic):
                 self._shifted[desired.key] = self._clock()
+
+    async def _keep_evidence(self, desired: ModelDeployment, before: Status, after: Status) -> None:
+        """Put the evidence of a rollout that has ended where people find it; that must never hold anything up."""
+        if before.rollout is None or after.rollout is not None:
+            return
+        document = self._evidence.document(desired.key, before.rollout.id)
+        if document:
+            try:
+                await self._hands.publish_evidence(desired, before.rollout, document)
+            except (ApiError, BlockedError) as problem:
+                _LOG.warning("%s: its evidence is not kept: %s", desired.key, problem)
 
     def _measure_drain(self, key: Key, before: Status, after: Status) -> None:
         """Measure our own part of a drain: from the answer that failed the version to the route's update."""

@@ -5,7 +5,7 @@ What a document holds is described in ``docs/judge.md``. Everything here is pure
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,8 @@ from backstay.domain.status import Verdict
 from backstay.judge.arrays import Floats
 from backstay.judge.fold import Interval, fold, reaches
 from backstay.judge.memory import Memory, Process
-from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel
+from backstay.judge.objectives import Limit
+from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel, Part
 from backstay.judge.process import log_evidence
 from backstay.judge.verdict import assess, failing_signals
 
@@ -92,6 +93,51 @@ def judge(evidence: Evidence) -> dict[str, Any]:
             for signal in last.signals
         ],
     }
+
+
+def document_of(panel: Panel, intervals: Sequence[Interval]) -> dict[str, Any]:
+    """Write intervals that were judged as a document that ``evidence_of`` reads; it is judged to the same numbers.
+
+    Objectives, which are limits and no evidence, are left out. A signal that has no counts in an interval has zeros.
+    """
+    return {
+        "alpha": panel.alpha,
+        "refinements": panel.refinements,
+        "steps": max((interval.steps for interval in intervals), default=1),
+        "signals": [
+            {
+                "name": part.signal.name,
+                "weight": part.signal.weight,
+                **_rule_document(part.signal.rule),
+                "intervals": [_interval_document(part, interval) for interval in intervals],
+            }
+            for part in panel.compared
+        ],
+    }
+
+
+def _rule_document(rule: Compared | Limit) -> dict[str, Any]:
+    match rule:
+        case Count():
+            document: dict[str, Any] = {"kind": "count", "tolerance": rule.tolerance}
+        case Latency():
+            document = {"kind": "latency", "tolerance": rule.tolerance, "edges": list(rule.edges)}
+        case Distribution():
+            return {"kind": "distribution", "minimumShift": rule.smallest, "ordered": rule.ordered}
+        case _:
+            raise TypeError(f"{rule} is not compared between the arms")
+    return document | ({"noHarm": asdict(rule.no_harm)} if rule.no_harm else {})
+
+
+def _interval_document(part: Part, interval: Interval) -> dict[str, Any]:
+    counts = interval.signals.get(part.signal.name)
+    if counts is None:
+        counts = np.zeros((2, part.shape.buckets))
+    arms: list[Any] = [[round(count) for count in arm] for arm in counts]
+    if isinstance(part.signal.rule, Count):
+        arms = [{"total": sum(arm), "events": arm[1]} for arm in arms]
+    where = {"step": interval.step, "mix": interval.mix, "comparable": interval.comparable}
+    return {"canary": arms[0], "baseline": arms[1], **where}
 
 
 def _log_e(memory: Memory, name: str, shapes: Mapping[str, Any]) -> float:
