@@ -1,0 +1,240 @@
+"""What a real Prometheus makes of counters and histograms, and what is read of it: duplicates, native histograms."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from rich.console import Console
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from backstay.adapters.histograms import Histogram, edges_of
+from backstay.adapters.prometheus import Place, Prometheus
+from backstay.controller.sources import REQUESTS, Buckets, sources, templates
+from backstay.domain.observed import Backend
+from backstay.domain.resource import Analysis, Key
+from backstay.domain.signals import Comparison, Latency, OwnCounters, OwnHistogram, Signal
+from backstay_playground.build import binaries
+
+pytestmark = pytest.mark.component
+
+KEY = Key("prod", "fraud")
+PLACE = Place(Backend("aaa"), "fraud-aaa-1")
+LABELS = {"namespace": "prod", "modeldeployment": "fraud", "revision": "aaa", "track": "primary", "pod": PLACE.pod}
+WRITTEN = ",".join(f'{name}="{value}"' for name, value in LABELS.items())
+SELECTOR = '{revision=~"$revisions"}'
+ANALYSIS = Analysis(
+    interval=2.0,
+    alpha=0.05,
+    signals=(
+        Signal("errors", Comparison()),
+        Signal("latency", Latency()),
+        Signal("wait", Latency(source=OwnHistogram(f"wait_seconds{SELECTOR}"))),
+        Signal("broken", Comparison(source=OwnCounters("sum by (("))),
+    ),
+)
+
+
+def _native(counts: dict[int, int]) -> bytes:
+    """Write a native histogram of schema 1, bucket index to count, in the protobuf exposition format."""
+    family = _MESSAGES["MetricFamily"](name="wait_seconds", type=4)
+    metric = family.metric.add()
+    for name, value in LABELS.items():
+        metric.label.add(name=name, value=value)
+    histogram = metric.histogram
+    histogram.sample_count, histogram.sample_sum = sum(counts.values()), float(sum(counts.values()))
+    histogram.schema, histogram.zero_threshold = 1, 1e-6
+    before_index, before_count = 0, 0
+    for place, (index, count) in enumerate(sorted(counts.items())):
+        histogram.positive_span.add(offset=index - before_index - (1 if place else 0), length=1)
+        histogram.positive_delta.append(count - before_count)
+        before_index, before_count = index, count
+    data: bytes = family.SerializeToString()
+    return _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def _messages() -> dict[str, Any]:
+    """Declare the part of Prometheus' exposition format that is written here."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    declared = {
+        "LabelPair": [("name", 1, kinds.TYPE_STRING), ("value", 2, kinds.TYPE_STRING)],
+        "BucketSpan": [("offset", 1, kinds.TYPE_SINT32), ("length", 2, kinds.TYPE_UINT32)],
+        "Histogram": [
+            ("sample_count", 1, kinds.TYPE_UINT64),
+            ("sample_sum", 2, kinds.TYPE_DOUBLE),
+            ("schema", 5, kinds.TYPE_SINT32),
+            ("zero_threshold", 6, kinds.TYPE_DOUBLE),
+            ("positive_span", 12, "BucketSpan"),
+            ("positive_delta", 13, -kinds.TYPE_SINT64),
+        ],
+        "Metric": [("label", 1, "LabelPair"), ("histogram", 7, "Histogram!")],
+        "MetricFamily": [("name", 1, kinds.TYPE_STRING), ("type", 3, kinds.TYPE_INT32), ("metric", 4, "Metric")],
+    }
+    file = descriptor_pb2.FileDescriptorProto(name="exposition.proto", package="exposition", syntax="proto2")
+    for name, fields in declared.items():
+        message = file.message_type.add(name=name)
+        for field_name, number, kind in fields:
+            one = message.field.add(name=field_name, number=number)
+            single = (isinstance(kind, int) and kind > 0) or (isinstance(kind, str) and kind.endswith("!"))
+            one.label = kinds.LABEL_OPTIONAL if single else kinds.LABEL_REPEATED
+            if isinstance(kind, str):
+                one.type, one.type_name = kinds.TYPE_MESSAGE, f".exposition.{kind.rstrip('!')}"
+            else:
+                one.type = abs(kind)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"exposition.{name}")) for name in declared
+    }
+
+
+_MESSAGES = _messages()
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A model server's metrics."""
+
+    requests: int
+    errors: int
+    slow: int
+    waits: dict[int, int]
+
+    def text(self) -> bytes:
+        lines = [
+            "# TYPE backstay_requests_total counter",
+            f"backstay_requests_total{{{WRITTEN}}} {self.requests}",
+            "# TYPE backstay_errors_total counter",
+            f'backstay_errors_total{{{WRITTEN},kind="prediction"}} {self.errors}',
+            f'backstay_errors_total{{{WRITTEN},kind="overloaded"}} 1',
+            "# TYPE backstay_request_duration_seconds histogram",
+            f'backstay_request_duration_seconds_bucket{{{WRITTEN},le="0.1"}} {self.requests - self.slow}',
+            f'backstay_request_duration_seconds_bucket{{{WRITTEN},le="+Inf"}} {self.requests}',
+            f"backstay_request_duration_seconds_count{{{WRITTEN}}} {self.requests}",
+            f"backstay_request_duration_seconds_sum{{{WRITTEN}}} 1",
+        ]
+        return "\n".join([*lines, ""]).encode()
+
+
+@contextmanager
+def _serving(exporter: Exporter) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            native = self.path == "/native"
+            kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            body = _native(exporter.waits) if native else exporter.text()
+            self.send_response(200)
+            self.send_header("Content-Type", kind if native else "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+    """Start a Prometheus that two jobs let scrape the same pod, as happens with a PodMonitor beside an annotation."""
+    program = binaries(["prometheus"], Console(quiet=True))["prometheus"]
+    with _serving(Exporter(requests=100, errors=4, slow=10, waits={-4: 5, -2: 3})) as port:
+        job: dict[str, Any] = {"honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        native = {"job_name": "native", "metrics_path": "/native", "scrape_protocols": ["PrometheusProto"]}
+        config = {
+            "global": {"scrape_interval": "200ms"},
+            "scrape_configs": [
+                {**job, "job_name": "pods"},
+                {**job, "job_name": "podmonitor"},
+                {**job, **native, "scrape_native_histograms": True},
+            ],
+        }
+        (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+        address = f"127.0.0.1:{_free_port()}"
+        arguments = [f"--config.file={tmp_path / 'prometheus.yaml'}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(
+                [program, *arguments, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
+            )
+            try:
+                for attempt in eventually():
+                    with attempt:
+                        assert httpx.get(f"http://{address}/-/ready", trust_env=False).is_success
+                yield Prometheus(f"http://{address}")
+            finally:
+                process.terminate()
+                process.wait(timeout=30)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def eventually() -> Retrying:
+    return Retrying(
+        stop=stop_after_delay(30),
+        wait=wait_fixed(0.2),
+        retry=retry_if_exception_type((AssertionError, httpx.HTTPError)),
+        reraise=True,
+    )
+
+
+def test_every_signal_is_read_once_for_each_pod(prometheus: Prometheus) -> None:
+    read = sources(ANALYSIS)
+    wait, latency = read["wait"], read["latency"]
+    assert isinstance(wait, Buckets)
+    assert isinstance(latency, Buckets)
+    (events,) = {template for template in templates(ANALYSIS) if "errors_total" in template}
+    for attempt in eventually():
+        with attempt:
+            reading = prometheus.read(templates(ANALYSIS), ["aaa"], time.time())
+            assert reading.of(REQUESTS, KEY) == {PLACE: 100}
+            # Of two jobs' copies one counts, and of the kinds of errors all do.
+            assert reading.of(events, KEY) == {PLACE: 5}
+            slow = reading.of(latency.histogram, KEY)[PLACE]
+            assert isinstance(slow, Histogram)
+            assert (slow.uppers[:-1], slow.counts) == ((0.1,), (90, 10))
+            assert PLACE in reading.of(wait.histogram, KEY)
+    waited = reading.of(wait.histogram, KEY)[PLACE]
+    assert isinstance(waited, Histogram)
+    assert waited.native
+    edges = edges_of([waited])
+    assert edges[0] == pytest.approx(2**-2)
+    fitted = waited.into(edges)
+    assert fitted is not None
+    assert fitted[:3].tolist() == [5, 0, 3]
+    assert list(reading.problems) == ["sum by (("]
+    assert "answers with an error" in reading.problems["sum by (("]
+
+
+def test_a_revision_that_nobody_asked_for_is_not_read(prometheus: Prometheus) -> None:
+    for attempt in eventually():
+        with attempt:
+            assert prometheus.read([REQUESTS], ["aaa"], time.time()).of(REQUESTS, KEY)
+    assert prometheus.read([REQUESTS], ["bbb"], time.time()).values == {REQUESTS: {}}
