@@ -1,4 +1,4 @@
-"""The commands `demo` and `bench-rollback`."""
+"""The commands `demo`, `bench-rollback` and `bench-harmless`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backstay_playground.demo.bench import bench
+from backstay_playground.demo import bench, harmless
 from backstay_playground.demo.story import demo, how_to_look
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
@@ -52,6 +52,19 @@ def bench_rollback(
     playground = Playground(state, ports=parse_choices([]), console=_console)
     playground.down()
     try:
-        bench(playground, console=_console, repetitions=repetitions, report=_out("bench-rollback.json"))
+        bench.bench(playground, console=_console, repetitions=repetitions, report=_out("bench-rollback.json"))
+    finally:
+        playground.down(keep_logs=True)
+
+
+def bench_harmless(
+    state: State = "",
+    repetitions: Annotated[int, typer.Option(min=1, max=200, help="How many harmless rollouts are tried.")] = 20,
+) -> None:
+    """Roll out what is no different, at low traffic and by every kind of signal: none may be rolled back."""
+    playground = Playground(state, ports=parse_choices([]), console=_console)
+    playground.down()
+    try:
+        harmless.bench(playground, console=_console, repetitions=repetitions, report=_out("bench-harmless.json"))
     finally:
         playground.down(keep_logs=True)
