@@ -65,6 +65,22 @@ def test_different_buckets_are_refused() -> None:
         latency.increments(np.ones(4), np.ones(3))
 
 
+def test_weights_are_centred_on_what_is_usual_and_left_alone_where_nothing_is_known() -> None:
+    weights = np.array([[2.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
+    centred = shift.centred(weights, np.array([10.0, 20.0, 10.0]))
+    assert centred.tolist() == [[1.0, 0.5, 2.0], [1.0, 1.0, 1.0]]
+    assert shift.centred(weights, np.zeros(3)).tolist() == weights.tolist()
+
+
+def test_at_equal_arms_labels_tell_twice_as_much() -> None:
+    """Expected growth under the best weights of each form, for a small shift."""
+    ours, theirs = np.array([0.23, 0.5, 0.27]), np.array([0.25, 0.5, 0.25])
+    c, s = 1000 * ours, 1000 * theirs
+    pooled = shift.increments(c, s, (2 * ours / (ours + theirs))[np.newaxis])
+    labelled = shift.increments(c, s, (ours / theirs)[np.newaxis], smallest=0.0)
+    assert labelled[0] / pooled[0] == pytest.approx(2.0, rel=0.02)
+
+
 def test_shift_starts_without_an_opinion() -> None:
     nothing = np.zeros(3)
     assert shift.history_weights(nothing, nothing, nothing).tolist() == [1, 1, 1]

@@ -4,6 +4,7 @@ Every function takes rows of shape [R, width] and counts of shape [R, 2, buckets
 requests. What a row holds is said by its layout.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,8 +46,9 @@ def layout(shape: Shape) -> Layout:
     """Say what a row of a shape holds.
 
     ``log_s`` and ``log_r`` are the late onset mixture's. Of tails: ``no_harm`` an edge, the strata of the
-    Mantel-Haenszel ratio, and for a single edge the crude ``totals`` c, s, n_c, n_s. Of shifts: ``expected`` E_b,
-    ``canary`` C_b, ``pooled``, and for the effect ``standard`` sum(n_c s_b / n_s) and ``squares`` sum(n_c^2 / n_s).
+    Mantel-Haenszel ratio, and for a single edge the crude ``totals`` c, s, n_c, n_s. Of shifts: ``canary`` C_b,
+    ``pooled``, ``standard`` sum(n_c s_b / n_s), in the base form ``expected`` E_b, and for the effect ``squares``
+    sum(n_c^2 / n_s).
     Of the split: ``totals`` n_c, n_s and the requests that the canary's share should have brought.
     """
     log = Precision.LOG if shape.refined else Precision.DOUBLE
@@ -60,7 +62,8 @@ def layout(shape: Shape) -> Layout:
             effect = [Field("over", edges, single), Field("under", edges, single), Field("size", 1, single)]
             return Layout([*evidence, *effect, Field("totals", 4 if edges == 1 else 2, double)])
         case Kind.SHIFT:
-            evidence = [Field("log_s", 1, log), Field("log_r", _families(shape), log), Field("expected", b, double)]
+            expected = [] if shape.refined else [Field("expected", b, double)]
+            evidence = [Field("log_s", 1, log), Field("log_r", _families(shape), log), *expected]
             sums = [Field(name, b, single) for name in ("canary", "pooled", "standard")]
             return Layout([*evidence, *sums, Field("squares", 1, single)])
         case Kind.SPLIT:
@@ -144,18 +147,41 @@ def _tails(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: G
 
 def _shift(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: Given) -> None:
     at = layout(shape).slices
-    kappa = shift.KAPPA if shape.refined else shift.KAPPA_BASE
-    so_far = [np.array(new[:, at[name]]) for name in ("canary", "expected", "pooled")]
-    families = shift.history_weights(*so_far, kappa=kappa)[:, np.newaxis, :]
-    if _families(shape) > 1:
-        fixed = np.broadcast_to(shift.tilts(shape.buckets), (len(new), _TILTS, shape.buckets))
-        families = np.concatenate([families, fixed], axis=1)
-    smallest = given.smallest if shape.smallest else None
-    _move(shape, new, shift.increments(canary, baseline, families, smallest=smallest), given)
+    so_far = {name: np.array(new[:, at[name]]) for name in at if name not in {"log_s", "log_r", "squares"}}
+    bet = _by_labels if shape.refined else _given_pooled
+    _move(shape, new, bet(shape, so_far, canary, baseline, given), given)
     pooled = canary + baseline
     n_c, n_s = canary.sum(axis=-1)[:, np.newaxis], baseline.sum(axis=-1)[:, np.newaxis]
-    new[:, at["expected"]] += n_c * pooled / (n_c + n_s)
+    if not shape.refined:
+        new[:, at["expected"]] += n_c * pooled / (n_c + n_s)
     new[:, at["canary"]] += canary
     new[:, at["pooled"]] += pooled
     new[:, at["standard"]] += n_c * baseline / n_s
     new[:, at["squares"]] += n_c * n_c / n_s
+
+
+def _given_pooled(shape: Shape, so_far: Mapping[str, Floats], canary: Floats, baseline: Floats, given: Given) -> Floats:
+    """Bet as formula (c) does: on what the history shows, and given the pooled counts."""
+    weights = shift.history_weights(so_far["canary"], so_far["expected"], so_far["pooled"], kappa=shift.KAPPA_BASE)[
+        :, np.newaxis, :
+    ]
+    return shift.increments(canary, baseline, weights, smallest=given.smallest if shape.smallest else None)
+
+
+def _by_labels(shape: Shape, so_far: Mapping[str, Floats], canary: Floats, baseline: Floats, given: Given) -> Floats:
+    """Bet on what the history shows and on tilts, by labels.
+
+    In the first interval nothing is known that the weights could be centred by. There half is bet given the pooled
+    counts, which needs no centre; where a shift is allowed for, there is no such form.
+    """
+    usual = so_far["standard"]
+    weights = shift.history_weights(so_far["canary"], usual, so_far["pooled"])[:, np.newaxis, :]
+    if _families(shape) > 1:
+        fixed = np.broadcast_to(shift.tilts(shape.buckets), (len(usual), _TILTS, shape.buckets))
+        weights = np.concatenate([weights, fixed], axis=1)
+    added = shift.increments(canary, baseline, shift.centred(weights, usual), smallest=given.smallest)
+    first = ~so_far["pooled"].any(axis=-1) & (given.smallest == 0)
+    if first.any():
+        other = shift.increments(canary[first], baseline[first], weights[first])
+        added[first] = np.logaddexp(added[first], other) - np.log(2.0)
+    return added
