@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import integrate, optimize, special, stats
 
 from backstay.judge import combine, counts, dependence, effects, labels, latency, objectives, onset, shift
 from backstay.judge.arrays import Floats, logmeanexp, logsumexp
@@ -247,10 +247,40 @@ def test_the_confidence_sequence_holds_at_every_look() -> None:
     assert (np.abs(walks / looks) > radii).any(axis=1).mean() <= 0.1
 
 
-def test_evidence_of_an_estimate_reaches_its_limit_where_the_sequence_leaves_the_margin() -> None:
+@pytest.mark.parametrize("tuned_at", [5.0, 20.0, 80.0])
+def test_evidence_of_an_estimate_reaches_its_limit_seldom_enough_at_all_looks_together(tuned_at: float) -> None:
+    """As every look counts, from the very first; the sequence alone, two-sided, is crossed upwards half as often."""
+    random = np.random.default_rng(9)
+    walks, failed = np.zeros(4000), np.zeros(4000, dtype=bool)
+    for n in range(1, 401):
+        walks += random.normal(0, 1, 4000)
+        limit = optimize.brentq(
+            lambda value, n=n: labels.log_evidence(labels.Estimate(value, 1 / n), tuned_at=tuned_at) - math.log(10),
+            0.0,
+            100.0,
+        )
+        failed |= walks / n >= limit
+    assert 0.03 < failed.mean() <= 0.1
+
+
+@pytest.mark.parametrize("value", [-40.0, -3.0, -0.1, 0.0, 0.4, 3.0])
+def test_evidence_of_an_estimate_is_the_mixture_over_harm(value: float) -> None:
+    information, tuned_at = 7.0, 3.0
+    density = stats.halfnorm(scale=1 / math.sqrt(tuned_at))
+
+    def likelihood(theta: float) -> float:
+        return float(density.pdf(theta) * math.exp(information * (value * theta - theta * theta / 2)))
+
+    mixed, _ = integrate.quad(likelihood, 0, 6, epsabs=0)
+    told = labels.log_evidence(labels.Estimate(value, 1 / information), tuned_at=tuned_at)
+    assert told == pytest.approx(math.log(mixed), abs=1e-5)
+
+
+def test_evidence_of_an_estimate_has_reached_its_limit_where_the_sequence_leaves_the_margin() -> None:
     radius = labels.radius(0.01, alpha=0.05, tuned_at=50.0)
-    at_the_edge = labels.Estimate(radius + 0.02, 0.01)
-    assert labels.log_evidence(at_the_edge, margin=0.02, tuned_at=50.0) == pytest.approx(math.log(20))
+    beyond, before = labels.Estimate(radius + 0.02, 0.01), labels.Estimate(0.8 * radius + 0.02, 0.01)
+    assert labels.log_evidence(beyond, margin=0.02, tuned_at=50.0) == pytest.approx(math.log(2 * 20), abs=0.01)
+    assert labels.log_evidence(before, margin=0.02, tuned_at=50.0) < math.log(20)
     better = labels.Estimate(-1.0, 0.01)
     assert labels.log_evidence(better, tuned_at=50.0) < 0
 
