@@ -98,20 +98,23 @@ def drawn(requests: int, shares: Floats) -> Iterator[tuple[Floats, float]]:
             yield np.array(counts_, dtype=float), float(stats.multinomial.pmf(counts_, requests, shares))
 
 
-@pytest.mark.parametrize("shares", [(0.2, 0.5, 0.3), (0.02, 0.08, 0.9), (0.4, 0.2, 0.4)])
-@pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("sizes", [((2, 2), (3, 2), (2, 3)), ((1, 4), (2, 6), (1, 3)), ((4, 1), (2, 2), (3, 1))])
-def test_shift_over_three_intervals_of_independent_requests(
-    sizes: tuple[tuple[int, int], ...], shares: tuple[float, ...], *, ordered: bool
-) -> None:
-    """The whole process, with weights that learn and are centred, while the distribution drifts between intervals."""
-    shape = panel.shape_of(panel.Distribution(3, ordered=ordered), refined=True)
+Arms = tuple[int, int]
+
+
+def expected_course(shape: panel.Shape, sizes: tuple[Arms, ...], shares: tuple[Floats, ...], *, ease: float) -> Floats:
+    """Return E's expectation after each interval of independent requests, by all courses that there are.
+
+    Args:
+        shape: the process.
+        sizes: both arms' requests in each interval.
+        shares: the canary's and the baseline's distribution at first.
+        ease: by how much the exponent of the distributions grows with every interval: how they drift.
+    """
     rows, chances, expectations = process.start(shape)[np.newaxis], np.ones(1), []
-    for index, (n_c, n_s) in enumerate(sizes):
-        drifted = np.array(shares) ** (1 + 0.5 * index)
-        drifted /= drifted.sum()
-        arms = [list(drawn(size, drifted)) for size in (n_c, n_s)]
-        pairs = [(np.stack([c, s]), p * q) for (c, p), (s, q) in itertools.product(*arms)]
+    for index, arms in enumerate(sizes):
+        drifted = [np.array(share) ** (1 + ease * index) for share in shares]
+        each = [list(drawn(size, share / share.sum())) for size, share in zip(arms, drifted, strict=True)]
+        pairs = [(np.stack([c, s]), p * q) for (c, p), (s, q) in itertools.product(*each)]
         seen, chance = np.stack([pair for pair, _ in pairs]), np.array([one for _, one in pairs])
         before, chances = np.repeat(rows, len(pairs), axis=0), np.outer(chances, chance).ravel()
         ones, zeros = np.ones(len(before)), np.zeros(len(before))
@@ -121,7 +124,37 @@ def test_shift_over_three_intervals_of_independent_requests(
         rows = process.advance(shape, before, np.tile(seen, (len(rows), 1, 1)), known)
         expectations.append(float((chances * np.exp(process.log_evidence(shape, rows))).sum()))
     assert chances.sum() == pytest.approx(1)
-    assert max(expectations) <= 1 + 1e-6
+    return np.array(expectations)
+
+
+COURSES: list[tuple[Arms, ...]] = [((2, 2), (3, 2), (2, 3)), ((1, 4), (2, 6), (1, 3)), ((4, 1), (2, 2), (3, 1))]
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.5, 0.3), (0.02, 0.08, 0.9), (0.4, 0.2, 0.4)])
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("sizes", COURSES)
+def test_shift_with_weights_that_learn(sizes: tuple[Arms, ...], shares: tuple[float, ...], *, ordered: bool) -> None:
+    shape = panel.shape_of(panel.Distribution(3, ordered=ordered), refined=True)
+    both = (np.array(shares), np.array(shares))
+    assert expected_course(shape, sizes, both, ease=0.5).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        ((0.2, 0.5, 0.3), (0.2, 0.5, 0.3)),
+        ((0.9, 0.08, 0.02), (0.9, 0.08, 0.02)),
+        ((0.02, 0.08, 0.9), (0.02, 0.08, 0.9)),
+        ((0.7, 0.3, 0.0), (0.7, 0.1, 0.2)),
+        ((0.3, 0.7, 0.0), (0.1, 0.6, 0.3)),
+    ],
+)
+@pytest.mark.parametrize("sizes", COURSES)
+def test_latency_with_edges_that_sleep(sizes: tuple[Arms, ...], shares: tuple[tuple[float, ...], ...]) -> None:
+    """Also for canaries that are faster beyond one edge and as slow as the baseline beyond another."""
+    shape = panel.shape_of(panel.Latency((0.1, 0.2)), refined=True)
+    arms = (np.array(shares[0]), np.array(shares[1]))
+    assert expected_course(shape, sizes, arms, ease=0.0).max() <= 1 + 1e-6
 
 
 def test_shift_by_labels_is_not_far_off_where_pooled_counts_are_the_same_in_every_interval() -> None:

@@ -65,6 +65,16 @@ def test_different_buckets_are_refused() -> None:
         latency.increments(np.ones(4), np.ones(3))
 
 
+def test_edges_without_use_cost_nothing_and_keep_their_part() -> None:
+    log_r, added = np.array([[0.3], [-0.2], [0.0]]), np.array([[0.5], [0.1], [-1.0]])
+    told = latency.lent(log_r, added, np.array([False, False, True]))
+    assert told[:2].tolist() == added[:2].tolist()
+    before, after = np.exp(log_r).sum(), np.exp(log_r + told).sum()
+    assert after / before == pytest.approx(np.exp((log_r + added)[:2]).sum() / np.exp(log_r[:2]).sum())
+    assert latency.lent(log_r, added, np.array([True, True, True])).tolist() == added.tolist()
+    assert latency.lent(log_r, added, np.array([False, False, False])).tolist() == added.tolist()
+
+
 def test_weights_are_centred_on_what_is_usual_and_left_alone_where_nothing_is_known() -> None:
     weights = np.array([[2.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
     centred = shift.centred(weights, np.array([10.0, 20.0, 10.0]))

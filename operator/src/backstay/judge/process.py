@@ -119,19 +119,32 @@ def _families(shape: Shape) -> int:
     return 1 + _TILTS if shape.refined and shape.ordered else 1
 
 
-def _move(shape: Shape, new: Floats, added: Floats, given: Given) -> None:
+def asleep(shape: Shape, rows: Floats) -> Bools:
+    """Tell at which edges all requests have been on one side so far, of shape [..., edges]; see ``latency.lent``.
+
+    The sums of the Mantel-Haenszel ratio tell: if all requests lie beyond an edge, they equal ``size`` to the bit.
+    """
+    over, under, size = (rows[..., layout(shape).slices[name]] for name in ("over", "under", "size"))
+    return np.asarray(((over == 0) & (under == 0)) | ((over == size) & (under == size)))
+
+
+def _move(shape: Shape, new: Floats, added: Floats, given: Given, *, asleep: Bools | None = None) -> None:
     """Put increments of shape [R, K] into the late onset mixture of the rows."""
     at = layout(shape).slices
     before = Onset(np.array(new[:, at["log_s"]][:, 0]), np.array(new[:, at["log_r"]]))
-    after = onset.step(before, added / given.phi[:, np.newaxis], given.hazard)
-    new[:, at["log_s"]] = after.log_s[:, np.newaxis]
-    new[:, at["log_r"]] = after.log_r
+    begun, added = onset.begin(before, given.hazard), added / given.phi[:, np.newaxis]
+    if asleep is not None:
+        by_edge = (*asleep.shape, -1)
+        added = latency.lent(begun.log_r.reshape(by_edge), added.reshape(by_edge), asleep).reshape(added.shape)
+    new[:, at["log_s"]] = begun.log_s[:, np.newaxis]
+    new[:, at["log_r"]] = begun.log_r + added
 
 
 def _tails(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: Given) -> None:
     at = layout(shape).slices
     added = latency.increments(canary, baseline, tolerance=given.tolerance, ratios=shape.ratios, refined=shape.refined)
-    _move(shape, new, added.reshape(len(new), -1), given)
+    idle = asleep(shape, new) if shape.refined and shape.buckets > 2 else None  # noqa: PLR2004 - more than one edge
+    _move(shape, new, added.reshape(len(new), -1), given, asleep=idle)
     c, s = latency.tails(canary), latency.tails(baseline)
     n_c, n_s = canary.sum(axis=-1)[:, np.newaxis], baseline.sum(axis=-1)[:, np.newaxis]
     if shape.no_harm:
