@@ -86,5 +86,9 @@ def effect_of(part: Part, row: Floats) -> Effect:
 
 
 def _ratio(row: Floats, shape: Shape, edge: int) -> float:
+    """Return what ``effects.mantel_haenszel`` does, for a single pair."""
     at = layout(shape).slices
-    return float(effects.mantel_haenszel(row[at["over"]][edge], row[at["under"]][edge]))
+    over, under = float(row[at["over"]][edge]), float(row[at["under"]][edge])
+    if under:
+        return over / under
+    return math.inf if over else 1.0

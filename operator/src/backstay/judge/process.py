@@ -17,6 +17,8 @@ from backstay.judge.onset import Onset
 from backstay.judge.panel import Kind, Shape
 
 _TILTS = 12
+# How many rows are computed at a time: what is in between then stays in the processor's cache.
+_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Given:
     smallest: Floats
     planned: Floats
 
-    def only(self, rows: Bools) -> "Given":
-        """Return the same for some of the rows, chosen by a boolean array."""
+    def only(self, rows: Bools | slice) -> "Given":
+        """Return the same for some of the rows."""
         return Given(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
@@ -81,6 +83,11 @@ def start(shape: Shape) -> Floats:
 
 def advance(shape: Shape, rows: Floats, seen: Floats, given: Given) -> Floats:
     """Take one interval of each row; returns new rows, settled."""
+    blocks = [slice(begin, begin + _BLOCK) for begin in range(0, max(len(rows), 1), _BLOCK)]
+    return np.concatenate([_advance(shape, rows[some], seen[some], given.only(some)) for some in blocks])
+
+
+def _advance(shape: Shape, rows: Floats, seen: Floats, given: Given) -> Floats:
     at, new = layout(shape).slices, rows.copy()
     canary, baseline = np.ascontiguousarray(seen[:, 0]), np.ascontiguousarray(seen[:, 1])
     match shape.kind:
