@@ -92,7 +92,8 @@ def log_evidence(harm: Estimate, *, margin: float = 0.0, tuned_at: float) -> flo
     Args:
         harm: how much worse the canary is.
         margin: how much worse it may be.
-        tuned_at: the information at which the sequence is tightest, such as 1 / (margin that matters)^2.
+        tuned_at: eta, such as 1 / (loss that matters)^2. A loss of that size shows, and the evidence is strongest, at
+            about eight times that information (alpha 0.05).
     """
     information = 1.0 / harm.variance
     whole = information + tuned_at
