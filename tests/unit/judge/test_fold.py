@@ -1,5 +1,6 @@
 """Many rollouts at once, resumed anywhere, in little room: always the same to the bit."""
 
+import base64
 import json
 import math
 from dataclasses import replace
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
-from backstay.judge import counts, onset
+from backstay.judge import counts, onset, process
+from backstay.judge.codec import Field, Layout, Precision
 from backstay.judge.fold import Interval, counted, fold, fold_many
 from backstay.judge.memory import Learnt, Memory, Process
 from backstay.judge.objectives import Limit
-from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, Panel
+from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, Panel, shape_of
 from backstay.judge.process import layout, log_evidence
 from backstay.judge.verdict import assess
 
@@ -94,6 +96,29 @@ def test_many_at_once_are_to_the_bit_what_they_are_one_at_a_time(seed: int, roll
             fold(memory, interval, panel) for memory, interval, panel in zip(alone, intervals, panels, strict=True)
         ]
     assert together == alone
+
+
+@pytest.mark.parametrize("kind", [Latency(EDGES, no_harm=NO_HARM), Distribution(12), Distribution(12, smallest=0.1)])
+def test_rows_are_to_the_bit_the_same_however_many_are_computed_at_a_time(kind: Latency | Distribution) -> None:
+    random, shape, size = np.random.default_rng(4), shape_of(kind, refined=True), 1200
+    seen = random.poisson(random.choice([1.0, 40.0], (size, 2, 12))).astype(float)
+    one, zero = np.ones(size), np.zeros(size)
+    given_ = process.Given(1.25 * one, 0.25 * one, zero, one, 2 * one, getattr(kind, "smallest", 0.0) * one, zero)
+    rows = np.tile(process.start(shape), (size, 1))
+    for counts_ in (seen, seen[::-1]):
+        whole = process.advance(shape, rows, counts_, given_)
+        for some in (slice(0, 1), slice(100, 103), slice(510, 515), slice(1199, 1200)):
+            apart = process.advance(shape, rows[some], counts_[some], given_.only(some))
+            assert apart.tobytes() == whole[some].tobytes()
+        rows = whole
+
+
+@given(st.binary(max_size=50))
+def test_evidence_is_written_in_base_85(data: bytes) -> None:
+    layout_ = Layout([Field("numbers", len(data), Precision.LOG)])
+    row_ = np.frombuffer(data, dtype=np.uint8).astype(float) / 2**26
+    assert base64.b85decode(layout_.encode(row_))[::5] == data
+    assert layout_.decode(layout_.encode(row_)).tobytes() == row_.tobytes()
 
 
 @pytest.mark.parametrize("rate", [20.0, 5000.0])

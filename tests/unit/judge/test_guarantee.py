@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backstay.judge import counts, latency, onset, ratio, shift
+from backstay.judge import counts, latency, onset, panel, process, ratio, shift
 from backstay.judge.arrays import Floats, logmeanexp
 
 SIZES = [(1, 9), (5, 45), (20, 20), (50, 5), (100, 900), (7, 300)]
@@ -89,6 +89,87 @@ def test_shift_given_the_pooled_counts(pooled: tuple[int, ...], n_c: int) -> Non
     for c, chance in dealt(pooled, n_c):
         expectation += chance * np.exp(shift.increments(c, np.array(pooled) - c, families))
     assert expectation.max() <= SLACK
+
+
+def drawn(requests: int, shares: Floats) -> Iterator[tuple[Floats, float]]:
+    """Yield every outcome of so many independent requests, with its probability."""
+    for counts_ in itertools.product(range(requests + 1), repeat=len(shares)):
+        if sum(counts_) == requests:
+            yield np.array(counts_, dtype=float), float(stats.multinomial.pmf(counts_, requests, shares))
+
+
+Arms = tuple[int, int]
+
+
+def expected_course(shape: panel.Shape, sizes: tuple[Arms, ...], shares: tuple[Floats, ...], *, ease: float) -> Floats:
+    """Return E's expectation after each interval of independent requests, by all courses that there are.
+
+    Args:
+        shape: the process.
+        sizes: both arms' requests in each interval.
+        shares: the canary's and the baseline's distribution at first.
+        ease: by how much the exponent of the distributions grows with every interval: how they drift.
+    """
+    rows, chances, expectations = process.start(shape)[np.newaxis], np.ones(1), []
+    for index, arms in enumerate(sizes):
+        drifted = [np.array(share) ** (1 + ease * index) for share in shares]
+        each = [list(drawn(size, share / share.sum())) for size, share in zip(arms, drifted, strict=True)]
+        pairs = [(np.stack([c, s]), p * q) for (c, p), (s, q) in itertools.product(*each)]
+        seen, chance = np.stack([pair for pair, _ in pairs]), np.array([one for _, one in pairs])
+        before, chances = np.repeat(rows, len(pairs), axis=0), np.outer(chances, chance).ravel()
+        ones, zeros = np.ones(len(before)), np.zeros(len(before))
+        # A half of the evidence starts with the first interval, the rest with the second.
+        hazard = ones * (0.5 if index == 0 else float(index == 1))
+        known = process.Given(ones, hazard, zeros, ones, 2 * ones, zeros, zeros)
+        rows = process.advance(shape, before, np.tile(seen, (len(rows), 1, 1)), known)
+        expectations.append(float((chances * np.exp(process.log_evidence(shape, rows))).sum()))
+    assert chances.sum() == pytest.approx(1)
+    return np.array(expectations)
+
+
+COURSES: list[tuple[Arms, ...]] = [((2, 2), (3, 2), (2, 3)), ((1, 4), (2, 6), (1, 3)), ((4, 1), (2, 2), (3, 1))]
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.5, 0.3), (0.02, 0.08, 0.9), (0.4, 0.2, 0.4)])
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("sizes", COURSES)
+def test_shift_with_weights_that_learn(sizes: tuple[Arms, ...], shares: tuple[float, ...], *, ordered: bool) -> None:
+    shape = panel.shape_of(panel.Distribution(3, ordered=ordered), refined=True)
+    both = (np.array(shares), np.array(shares))
+    assert expected_course(shape, sizes, both, ease=0.5).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        ((0.2, 0.5, 0.3), (0.2, 0.5, 0.3)),
+        ((0.9, 0.08, 0.02), (0.9, 0.08, 0.02)),
+        ((0.02, 0.08, 0.9), (0.02, 0.08, 0.9)),
+        ((0.7, 0.3, 0.0), (0.7, 0.1, 0.2)),
+        ((0.3, 0.7, 0.0), (0.1, 0.6, 0.3)),
+    ],
+)
+@pytest.mark.parametrize("sizes", COURSES)
+def test_latency_with_edges_that_sleep(sizes: tuple[Arms, ...], shares: tuple[tuple[float, ...], ...]) -> None:
+    """Also for canaries that are faster beyond one edge and as slow as the baseline beyond another."""
+    shape = panel.shape_of(panel.Latency((0.1, 0.2)), refined=True)
+    arms = (np.array(shares[0]), np.array(shares[1]))
+    assert expected_course(shape, sizes, arms, ease=0.0).max() <= 1 + 1e-6
+
+
+def test_shift_by_labels_is_not_far_off_where_pooled_counts_are_the_same_in_every_interval() -> None:
+    """Requests that are not independent, but the same list again and again, dealt to two arms: beyond the guarantee."""
+    random = np.random.default_rng(3)
+    shape = panel.shape_of(panel.Distribution(5), refined=True)
+    runs, pooled = 1000, np.array([2, 5, 9, 9, 5])
+    rows, ones, zeros = np.tile(process.start(shape), (runs, 1)), np.ones(runs), np.zeros(runs)
+    failed = np.zeros(runs, dtype=bool)
+    for index in range(120):
+        canary = random.multivariate_hypergeometric(pooled, 15, size=runs)
+        known = process.Given(ones, ones if index == 0 else zeros, zeros, ones, 2 * ones, zeros, zeros)
+        rows = process.advance(shape, rows, np.stack([canary, pooled - canary], axis=1).astype(float), known)
+        failed |= process.log_evidence(shape, rows) >= math.log(20)
+    assert failed.mean() <= 0.05
 
 
 @pytest.mark.parametrize("smallest", [0.0, 0.02, 0.1, 0.3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import integrate, optimize, special, stats
 
 from backstay.judge import combine, counts, dependence, effects, labels, latency, objectives, onset, shift
 from backstay.judge.arrays import Floats, logmeanexp, logsumexp
@@ -63,6 +63,32 @@ def test_latency_counts_what_lies_beyond_each_edge() -> None:
 def test_different_buckets_are_refused() -> None:
     with pytest.raises(ValueError, match=r"4 buckets and the baseline's 3: both versions must export the same edges"):
         latency.increments(np.ones(4), np.ones(3))
+
+
+def test_edges_without_use_cost_nothing_and_keep_their_part() -> None:
+    log_r, added = np.array([[0.3], [-0.2], [0.0]]), np.array([[0.5], [0.1], [-1.0]])
+    told = latency.lent(log_r, added, np.array([False, False, True]))
+    assert told[:2].tolist() == added[:2].tolist()
+    before, after = np.exp(log_r).sum(), np.exp(log_r + told).sum()
+    assert after / before == pytest.approx(np.exp((log_r + added)[:2]).sum() / np.exp(log_r[:2]).sum())
+    assert latency.lent(log_r, added, np.array([True, True, True])).tolist() == added.tolist()
+    assert latency.lent(log_r, added, np.array([False, False, False])).tolist() == added.tolist()
+
+
+def test_weights_are_centred_on_what_is_usual_and_left_alone_where_nothing_is_known() -> None:
+    weights = np.array([[2.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
+    centred = shift.centred(weights, np.array([10.0, 20.0, 10.0]))
+    assert centred.tolist() == [[1.0, 0.5, 2.0], [1.0, 1.0, 1.0]]
+    assert shift.centred(weights, np.zeros(3)).tolist() == weights.tolist()
+
+
+def test_at_equal_arms_labels_tell_twice_as_much() -> None:
+    """Expected growth under the best weights of each form, for a small shift."""
+    ours, theirs = np.array([0.23, 0.5, 0.27]), np.array([0.25, 0.5, 0.25])
+    c, s = 1000 * ours, 1000 * theirs
+    pooled = shift.increments(c, s, (2 * ours / (ours + theirs))[np.newaxis])
+    labelled = shift.increments(c, s, (ours / theirs)[np.newaxis], smallest=0.0)
+    assert labelled[0] / pooled[0] == pytest.approx(2.0, rel=0.02)
 
 
 def test_shift_starts_without_an_opinion() -> None:
@@ -231,10 +257,40 @@ def test_the_confidence_sequence_holds_at_every_look() -> None:
     assert (np.abs(walks / looks) > radii).any(axis=1).mean() <= 0.1
 
 
-def test_evidence_of_an_estimate_reaches_its_limit_where_the_sequence_leaves_the_margin() -> None:
+@pytest.mark.parametrize("tuned_at", [5.0, 20.0, 80.0])
+def test_evidence_of_an_estimate_reaches_its_limit_seldom_enough_at_all_looks_together(tuned_at: float) -> None:
+    """As every look counts, from the very first; the sequence alone, two-sided, is crossed upwards half as often."""
+    random = np.random.default_rng(9)
+    walks, failed = np.zeros(4000), np.zeros(4000, dtype=bool)
+    for n in range(1, 401):
+        walks += random.normal(0, 1, 4000)
+        limit = optimize.brentq(
+            lambda value, n=n: labels.log_evidence(labels.Estimate(value, 1 / n), tuned_at=tuned_at) - math.log(10),
+            0.0,
+            100.0,
+        )
+        failed |= walks / n >= limit
+    assert 0.03 < failed.mean() <= 0.1
+
+
+@pytest.mark.parametrize("value", [-40.0, -3.0, -0.1, 0.0, 0.4, 3.0])
+def test_evidence_of_an_estimate_is_the_mixture_over_harm(value: float) -> None:
+    information, tuned_at = 7.0, 3.0
+    density = stats.halfnorm(scale=1 / math.sqrt(tuned_at))
+
+    def likelihood(theta: float) -> float:
+        return float(density.pdf(theta) * math.exp(information * (value * theta - theta * theta / 2)))
+
+    mixed, _ = integrate.quad(likelihood, 0, 6, epsabs=0)
+    told = labels.log_evidence(labels.Estimate(value, 1 / information), tuned_at=tuned_at)
+    assert told == pytest.approx(math.log(mixed), abs=1e-5)
+
+
+def test_evidence_of_an_estimate_has_reached_its_limit_where_the_sequence_leaves_the_margin() -> None:
     radius = labels.radius(0.01, alpha=0.05, tuned_at=50.0)
-    at_the_edge = labels.Estimate(radius + 0.02, 0.01)
-    assert labels.log_evidence(at_the_edge, margin=0.02, tuned_at=50.0) == pytest.approx(math.log(20))
+    beyond, before = labels.Estimate(radius + 0.02, 0.01), labels.Estimate(0.8 * radius + 0.02, 0.01)
+    assert labels.log_evidence(beyond, margin=0.02, tuned_at=50.0) == pytest.approx(math.log(2 * 20), abs=0.01)
+    assert labels.log_evidence(before, margin=0.02, tuned_at=50.0) < math.log(20)
     better = labels.Estimate(-1.0, 0.01)
     assert labels.log_evidence(better, tuned_at=50.0) < 0
 

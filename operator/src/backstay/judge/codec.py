@@ -50,12 +50,19 @@ class Layout:
             self.slices[field.name] = slice(end, end + field.length)
             end += field.length
         self.width = end
+        # Neighbours of one precision, as one run: rounding and storing them takes as long as storing one.
+        self._runs: list[tuple[slice, Precision]] = []
+        for field in self.fields:
+            where = self.slices[field.name]
+            if self._runs and self._runs[-1][1] is field.precision:
+                where = slice(self._runs.pop()[0].start, where.stop)
+            self._runs.append((where, field.precision))
 
     def settle(self, rows: Floats) -> Floats:
         """Round rows of shape [..., width] to what will be stored, in place."""
-        for field in self.fields:
-            values = rows[..., self.slices[field.name]]
-            match field.precision:
+        for where, precision in self._runs:
+            values = rows[..., where]
+            match precision:
                 case Precision.LOG:
                     # Adding zero makes minus zero, which is not stored, an ordinary one.
                     rounded = np.clip(np.rint(values * _SCALE), -_LARGEST, _LARGEST) / _SCALE + 0.0
@@ -68,9 +75,7 @@ class Layout:
 
     def encode(self, row: Floats) -> str:
         """Write one settled row as text."""
-        return base64.b85encode(
-            b"".join(_to_bytes(row[self.slices[f.name]], f.precision) for f in self.fields)
-        ).decode()
+        return _base85(b"".join(_to_bytes(row[where], precision) for where, precision in self._runs))
 
     def decode(self, text: str) -> Floats:
         """Read what ``encode`` wrote.
@@ -79,14 +84,28 @@ class Layout:
             ValueError: when it was written with another layout.
         """
         data = base64.b85decode(text)
-        sizes = [_SIZES[field.precision] * field.length for field in self.fields]
+        sizes = [_SIZES[precision] * (where.stop - where.start) for where, precision in self._runs]
         if len(data) != sum(sizes):
             raise ValueError(f"{len(data)} bytes of evidence where {sum(sizes)} are expected")
         parts, start = [], 0
-        for field, size in zip(self.fields, sizes, strict=True):
-            parts.append(_of_bytes(data[start : start + size], field.precision))
+        for (_, precision), size in zip(self._runs, sizes, strict=True):
+            parts.append(_of_bytes(data[start : start + size], precision))
             start += size
         return np.concatenate(parts)
+
+
+_ALPHABET = np.frombuffer(
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~", dtype=np.uint8
+)
+_POWERS = 85 ** np.arange(4, -1, -1, dtype=np.int64)
+
+
+def _base85(data: bytes) -> str:
+    """Write what ``base64.b85encode`` writes, a few times faster."""
+    padding = -len(data) % 4
+    words = np.frombuffer(data + bytes(padding), dtype=">u4").astype(np.int64)
+    text: bytes = _ALPHABET[words[:, np.newaxis] // _POWERS % 85].tobytes()
+    return text[: len(text) - padding].decode()
 
 
 _SIZES = {Precision.LOG: _BYTES, Precision.SINGLE: 4, Precision.DOUBLE: 8}

@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from backstay.judge import effects
 from backstay.judge.arrays import Floats, logsumexp
 from backstay.judge.panel import Count, Distribution, Kind, Latency, Part, Shape
-from backstay.judge.process import layout
+from backstay.judge.process import asleep, layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def effect_of(part: Part, row: Floats) -> Effect:
             return Rated(n_c, c / n_c, s / n_s, _ratio(row, part.shape, 0))
         case Latency() as rule:
             mixed = logsumexp(row[at["log_r"]].reshape(len(rule.edges), -1))
-            best = int(mixed.argmax())
+            idle = asleep(part.shape, row)
+            best = int(np.where(idle & ~idle.all(), -np.inf, mixed).argmax())
             size = float(row[at["size"]][0])
             return Rated(
                 requests=float(row[at["totals"]][-2]),
@@ -83,5 +86,9 @@ def effect_of(part: Part, row: Floats) -> Effect:
 
 
 def _ratio(row: Floats, shape: Shape, edge: int) -> float:
+    """Return what ``effects.mantel_haenszel`` does, for a single pair."""
     at = layout(shape).slices
-    return float(effects.mantel_haenszel(row[at["over"]][edge], row[at["under"]][edge]))
+    over, under = float(row[at["over"]][edge]), float(row[at["under"]][edge])
+    if under:
+        return over / under
+    return math.inf if over else 1.0

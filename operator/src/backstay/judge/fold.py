@@ -10,9 +10,10 @@ import numpy as np
 from backstay.domain.signals import NoHarm
 from backstay.judge import dependence, objectives
 from backstay.judge.arrays import Bools, Floats, Ints
+from backstay.judge.batch import Rows, Rule, rule_of
 from backstay.judge.memory import Learnt, Memory, Process, State
-from backstay.judge.objectives import Limit, Window
-from backstay.judge.panel import SPLIT, Count, Distribution, Kind, Latency, Panel, Part, Shape
+from backstay.judge.objectives import Window
+from backstay.judge.panel import SPLIT, Kind, Panel, Shape
 from backstay.judge.process import Given, advance, log_evidence, start
 
 # Intervals are joined until both arms together have so many requests. By totals, never by events: what is joined must
@@ -48,18 +49,38 @@ def counted(c: float, s: float, n_c: float, n_s: float) -> Floats:
     return np.array([[max(n_c - c, 0.0), c], [max(n_s - s, 0.0), s]])
 
 
-@dataclass(slots=True)
-class _Row:
-    """One process of one rollout in one tick, on its way through a batch."""
+class _Tick(NamedTuple):
+    """What all signals of a rollout share in one tick, by rollout.
 
-    rollout: int
-    name: str
-    process: Process
-    seen: Floats | None
-    memory: Memory
-    interval: Interval
-    part: Part | None = None
-    tolerance: float = 1.0
+    ``before`` and ``now`` are steps, ``over`` tells that counts from before ``now`` cannot be joined with those of it.
+    """
+
+    before: Ints
+    now: Ints
+    steps: Ints
+    over: Bools
+    planned: Floats
+    pods: Ints
+    learnt: Sequence[Mapping[str, Learnt]]
+
+    @staticmethod
+    def of(memories: Sequence[Memory], intervals: Sequence[Interval]) -> "_Tick":
+        """Collect it."""
+        return _Tick(
+            np.array([memory.step for memory in memories]),
+            np.array([interval.step for interval in intervals]),
+            np.array([interval.steps for interval in intervals]),
+            np.array(
+                [
+                    not interval.comparable or interval.step != memory.step or interval.mix != memory.mix
+                    for memory, interval in zip(memories, intervals, strict=True)
+                ],
+                dtype=np.bool_,
+            ),
+            np.array([interval.planned for interval in intervals]),
+            np.array([interval.pods for interval in intervals]).reshape(-1, 2),
+            [memory.learnt for memory in memories],
+        )
 
 
 class _Batch(NamedTuple):
@@ -100,15 +121,16 @@ def fold_many(
         freeze: let comparisons stand still once they have failed, so that what is told is what they failed with.
     """
     drafts: dict[int, _Draft] = {}
-    groups: dict[Shape, list[_Row]] = {}
+    entry = _Entry()
     for index, (memory, interval, panel) in enumerate(zip(memories, intervals, panels, strict=True)):
         if interval.tick > memory.tick:
             drafts[index] = _Draft(dict(memory.signals), memory.split)
             _watch(drafts[index], memory, interval, panel)
             if not (freeze and memory.failed):
-                _enlist(groups, index, memory, interval, panel)
-    for shape, rows in groups.items():
-        _advance(shape, rows, drafts)
+                entry.enlist(index, memory, interval, panel)
+    tick = _Tick.of(memories, intervals)
+    for rows in entry.groups.values():
+        _advance(rows, tick, drafts)
     folded = list(memories)
     for index, draft in drafts.items():
         folded[index] = _remember(memories[index], intervals[index], panels[index], draft)
@@ -120,6 +142,9 @@ def reaches(log_e: Mapping[str, float], panel: Panel, *, alpha: float) -> bool:
 
     Refined: their weighted mean reaches 1/alpha. In the base form each has its share of alpha for itself.
     """
+    # No mean is above the highest, and mostly that is far away.
+    if not log_e or max(log_e.values()) < -math.log(alpha):
+        return False
     if not panel.refinements:
         return any(log_e.get(part.signal.name, 0.0) >= -math.log(alpha * part.share) for part in panel.compared)
     return bool(panel.compared) and together(log_e, panel) >= -math.log(alpha)
@@ -138,111 +163,113 @@ def budget(memory: Memory, panel: Panel) -> float:
 
 
 def _watch(draft: _Draft, memory: Memory, interval: Interval, panel: Panel) -> None:
-    for signal in panel.signals:
-        if isinstance(signal.rule, Limit):
-            seen = interval.signals.get(signal.name)
-            without, events = (float(x) for x in seen[0]) if seen is not None else (0.0, 0.0)
-            known = memory.signals.get(signal.name)
-            window = known if isinstance(known, Window) else Window()
-            draft.states[signal.name] = objectives.watch(
-                window, signal.rule, tick=interval.tick, requests=without + events, events=events
-            )
-
-
-def _enlist(groups: dict[Shape, list[_Row]], index: int, memory: Memory, interval: Interval, panel: Panel) -> None:
-    for part in panel.compared:
-        name = part.signal.name
+    for name, rule in panel.limits:
+        seen = interval.signals.get(name)
+        without, events = (float(x) for x in seen[0]) if seen is not None else (0.0, 0.0)
         known = memory.signals.get(name)
-        process = known if isinstance(known, Process) else Process(start(part.shape))
-        seen = interval.signals.get(name) if interval.comparable else None
-        groups.setdefault(part.shape, []).append(_Row(index, name, process, seen, memory, interval, part))
-    if panel.split_tolerance and 0.0 < interval.planned < 1.0 and interval.comparable:
-        process = memory.split or Process(start(SPLIT))
-        seen = np.array(interval.arms, dtype=np.float64).reshape(2, 1)
-        groups.setdefault(SPLIT, []).append(
-            _Row(index, "", process, seen, memory, interval, None, panel.split_tolerance)
+        window = known if isinstance(known, Window) else Window()
+        draft.states[name] = objectives.watch(
+            window, rule, tick=interval.tick, requests=without + events, events=events
         )
 
 
-def _advance(shape: Shape, rows: list[_Row], drafts: Mapping[int, _Draft]) -> None:
+class _Entry:
+    """Where processes are enlisted, by shape."""
+
+    def __init__(self) -> None:
+        self.groups: dict[Shape, Rows] = {}
+        self._places: dict[int, tuple[tuple[str, Rows, int], ...]] = {}
+
+    def enlist(self, index: int, memory: Memory, interval: Interval, panel: Panel) -> None:
+        """Enlist all processes of a rollout."""
+        places = self._places.get(id(panel))
+        if places is None:
+            places = self._places[id(panel)] = tuple(
+                (part.signal.name, *self._place(part.shape, rule_of(part))) for part in panel.compared
+            )
+        known, seen = memory.signals, interval.signals if interval.comparable else {}
+        for name, rows, rule in places:
+            process = known.get(name)
+            if not isinstance(process, Process):
+                process = Process(start(rows.shape))
+            rows.add(index, name, process, seen.get(name), rule)
+        if panel.split_tolerance and 0.0 < interval.planned < 1.0 and interval.comparable:
+            rows, rule = self._place(SPLIT, Rule(panel.split_tolerance, NoHarm().ratio, 0.0))
+            arms = np.array(interval.arms, dtype=np.float64).reshape(2, 1)
+            rows.add(index, "", memory.split or Process(start(SPLIT)), arms, rule)
+
+    def _place(self, shape: Shape, rule: Rule) -> tuple[Rows, int]:
+        rows = self.groups.setdefault(shape, Rows(shape))
+        rows.table.append(rule)
+        return rows, len(rows.table) - 1
+
+
+def _advance(rows: Rows, tick: _Tick, drafts: Mapping[int, _Draft]) -> None:
     """Move all processes of one shape; first those whose waiting counts belong to weights that are gone."""
-    states = np.stack([row.process.row for row in rows])
-    nothing = np.zeros((2, shape.buckets))
-    waiting = np.stack([nothing if row.process.pending is None else row.process.pending for row in rows])
-    seen = np.stack([nothing if row.seen is None else row.seen for row in rows])
+    shape, size, at = rows.shape, len(rows.rollouts), np.array(rows.rollouts)
+    states = np.concatenate([process.row for process in rows.processes]).reshape(size, -1)
+    seen = np.concatenate(rows.seen, dtype=np.float64).reshape(size, 2, shape.buckets)
+    joined, waiting = seen, [i for i, process in enumerate(rows.processes) if process.pending is not None]
+    taken, over = np.array([process.step for process in rows.processes]), tick.over[at]
+    if waiting:
+        pending = np.zeros_like(seen)
+        pending[waiting] = [rows.processes[i].pending for i in waiting]
+        states, taken = _take(
+            rows, tick, _Batch(states, taken, tick.before[at], pending), over & pending.any(axis=(1, 2))
+        )
+        pending[over] = 0.0
+        joined = pending + seen
     joins = shape.refined and shape.kind is not Kind.SPLIT
-    taken = np.array([row.process.step for row in rows])
-    over = np.array(
-        [
-            not row.interval.comparable or (row.interval.step, row.interval.mix) != (row.memory.step, row.memory.mix)
-            for row in rows
-        ]
-    )
-    before = np.array([row.memory.step for row in rows])
-    now = np.array([row.interval.step for row in rows])
-    stale = over & waiting.any(axis=(1, 2))
-    states, taken = _take(shape, rows, _Batch(states, taken, before, waiting), stale)
-    waiting[over] = 0.0
-    joined = waiting + seen
     whole = joined.sum(axis=(1, 2)) >= (ENOUGH if joins else 0)
-    states, taken = _take(shape, rows, _Batch(states, taken, now, joined), whole)
-    keeps = ~whole & joined.any(axis=(1, 2))
-    evidence = log_evidence(shape, states).tolist()
-    for i, row in enumerate(rows):
-        process = Process(states[i].copy(), step=int(taken[i]), pending=joined[i].copy() if keeps[i] else None)
+    states, taken = _take(rows, tick, _Batch(states, taken, tick.now[at], joined), whole)
+    keeps = (~whole & joined.any(axis=(1, 2))).tolist()
+    evidence, steps = log_evidence(shape, states).tolist(), taken.tolist()
+    for i, (rollout, name) in enumerate(zip(rows.rollouts, rows.names, strict=True)):
+        process = Process(states[i].copy(), step=steps[i], pending=joined[i].copy() if keeps[i] else None)
+        draft = drafts[rollout]
         if shape.kind is Kind.SPLIT:
-            drafts[row.rollout].split = process
+            draft.split = process
         else:
-            drafts[row.rollout].states[row.name] = process
-            drafts[row.rollout].log_e[row.name] = evidence[i]
+            draft.states[name] = process
+            draft.log_e[name] = evidence[i]
 
 
-def _take(shape: Shape, rows: Sequence[_Row], batch: _Batch, chosen: Bools) -> tuple[Floats, Ints]:
+def _take(rows: Rows, tick: _Tick, batch: _Batch, chosen: Bools) -> tuple[Floats, Ints]:
     """Advance the chosen rows in which both arms had requests; returns the states, and the last steps taken.
 
     Of the split, an arm without requests is just what is looked for.
     """
     states, taken, steps, seen = batch
     arms = seen.sum(axis=2)
-    moved = chosen & (arms.any(axis=1) if shape.kind is Kind.SPLIT else arms.all(axis=1))
+    moved = chosen & (arms.any(axis=1) if rows.shape.kind is Kind.SPLIT else arms.all(axis=1))
     if not moved.any():
         return states, taken
     fresh = taken != steps
-    given = _given(shape, rows, fresh.astype(np.float64), steps)
+    given = _given(rows, tick, fresh.astype(np.float64), steps)
     if moved.all():
-        return advance(shape, states, seen, given), steps
+        return advance(rows.shape, states, seen, given), steps
     states, taken = states.copy(), taken.copy()
-    states[moved] = advance(shape, states[moved], seen[moved], given.only(moved))
+    states[moved] = advance(rows.shape, states[moved], seen[moved], given.only(moved))
     taken[moved] = steps[moved]
     return states, taken
 
 
 _UNLEARNT = Learnt()
-_NO_HARM = NoHarm()
 
 
-def _given(shape: Shape, rows: Sequence[_Row], fresh: Floats, steps: Ints) -> Given:
+def _given(rows: Rows, tick: _Tick, fresh: Floats, steps: Ints) -> Given:
     """Collect what is known of each row's interval before it."""
-    size = len(rows)
-    compared_steps = np.array([row.interval.steps for row in rows])
-    hazard = fresh / np.maximum(compared_steps - steps, 1) if shape.refined else np.zeros(size)
-    values = np.array([_rule_values(row) for row in rows])
-    learnt = np.array([row.memory.learnt.get(row.name, _UNLEARNT) for row in rows])
-    pods = np.array([row.interval.pods for row in rows])
-    tolerance = dependence.widened(values[:, 0], sigma=learnt[:, 1], canary_pods=pods[:, 0], baseline_pods=pods[:, 1])
-    planned = np.array([row.interval.planned for row in rows])
-    return Given(tolerance, hazard, fresh, learnt[:, 0], values[:, 1], values[:, 2], planned)
-
-
-def _rule_values(row: _Row) -> tuple[float, float, float]:
-    """Return tolerance, the harm to rule out, and the shift that counts as none."""
-    match row.part.signal.rule if row.part else None:
-        case Count() | Latency() as rule:
-            return rule.tolerance, (rule.no_harm or _NO_HARM).ratio, 0.0
-        case Distribution() as rule:
-            return 1.0, _NO_HARM.ratio, rule.smallest
-        case _:
-            return row.tolerance, _NO_HARM.ratio, 0.0
+    at = np.array(rows.rollouts)
+    hazard = fresh / np.maximum(tick.steps[at] - steps, 1) if rows.shape.refined else np.zeros(len(at))
+    tolerance, ratio, smallest = np.array(rows.table)[rows.rules].T
+    phi, sigma = np.ones(len(at)), np.zeros(len(at))
+    if any(tick.learnt):
+        learnt = [tick.learnt[i].get(name, _UNLEARNT) for i, name in zip(rows.rollouts, rows.names, strict=True)]
+        phi, sigma = np.array(learnt).T
+    pods = tick.pods[at]
+    tolerance = dependence.widened(tolerance, sigma=sigma, canary_pods=pods[:, 0], baseline_pods=pods[:, 1])
+    given = Given(tolerance, hazard, fresh, phi, ratio, smallest, tick.planned[at])
+    return Given(*(np.ascontiguousarray(getattr(given, name)) for name in given.__dataclass_fields__))
 
 
 def _remember(memory: Memory, interval: Interval, panel: Panel, draft: _Draft) -> Memory:

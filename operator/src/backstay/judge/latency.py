@@ -3,6 +3,10 @@
 For each edge "slower than this edge" is an event, and each edge has its own evidence from ``counts``. The signal's
 evidence is the equally weighted mean over the edges, which costs at most log(edges) and needs no interpolation: it is
 exact at the edges, the only places where a histogram says anything.
+
+Many edges are of no use to a model: all of its answers are faster, or all are slower. An edge of which no more has been
+seen yet does not bet, and its evidence is worth as much as that of the others (``lent``), so that an edge nobody needs
+costs nothing. It keeps its part of the bet for the time when something is seen there.
 """
 
 from collections.abc import Sequence
@@ -10,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from backstay.judge import counts
-from backstay.judge.arrays import Floats, Like
+from backstay.judge.arrays import Bools, Floats, Like, logsumexp
 
 LATENCY = (1.25, 2.0, 5.0)
 
@@ -66,3 +70,26 @@ def increments(
         ratios=ratios,
         refined=refined,
     )
+
+
+def lent(log_r: Floats, increments: Floats, asleep: Bools) -> Floats:
+    """Give the edges that do not bet the growth of those that do, as one: that of the sum of their evidence.
+
+    All evidence then grows by the factor by which that of the betting edges does, which has an expectation of at most 1
+    if each of them has, whatever earlier intervals said about who bets (specialists: Freund, Schapire, Singer and
+    Warmuth 1997).
+
+    Args:
+        log_r: the logarithm of each edge's and alternative's evidence before the interval, of shape [..., E, K]; the
+            bets are finite.
+        increments: what the interval adds if all bet, of the same shape.
+        asleep: which edges do not, of shape [..., E], fixed before the interval. Where none would bet, all do.
+
+    Returns:
+        What the interval adds, of shape [..., E, K].
+    """
+    idle = asleep & ~asleep.all(axis=-1, keepdims=True)
+    flat = (*log_r.shape[:-2], -1)
+    betting = np.where(idle[..., np.newaxis], -np.inf, log_r)
+    growth = logsumexp((betting + increments).reshape(flat)) - logsumexp(betting.reshape(flat))
+    return np.where(idle[..., np.newaxis], growth[..., np.newaxis, np.newaxis], increments)

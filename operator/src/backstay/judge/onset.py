@@ -32,21 +32,26 @@ def working(shape: tuple[int, ...], alternatives: int) -> Onset:
     return Onset(np.full(shape, -np.inf), np.zeros((*shape, alternatives)))
 
 
-def step(state: Onset, increments: Floats, hazard: Like) -> Onset:
-    """Take one interval.
+def begin(state: Onset, hazard: Like) -> Onset:
+    """Put a part of what is held back to work.
 
     Args:
         state: what earlier intervals left.
-        increments: x_k of shape [..., K].
         hazard: h in [0, 1] of shape [...], the share of what is held back that starts with this interval.
     """
     h = np.asarray(hazard, dtype=np.float64)
     if not h.any():
-        return Onset(state.log_s, state.log_r + increments)
+        return state
     with np.errstate(divide="ignore"):
         started = np.log(h) + state.log_s
         log_s = state.log_s + np.log1p(-h)
-    return Onset(log_s, np.logaddexp(state.log_r, started[..., np.newaxis]) + increments)
+    return Onset(log_s, np.logaddexp(state.log_r, started[..., np.newaxis]))
+
+
+def step(state: Onset, increments: Floats, hazard: Like) -> Onset:
+    """Take one interval: ``begin``, and then increments x_k of shape [..., K]."""
+    begun = begin(state, hazard)
+    return Onset(begun.log_s, begun.log_r + increments)
 
 
 def log_evidence(state: Onset, weights: Floats | None = None) -> Floats:

@@ -123,6 +123,11 @@ class Panel:
             for (signal, rule), share in zip(signals, weights, strict=True)
         )
 
+    @cached_property
+    def limits(self) -> tuple[tuple[str, Limit], ...]:
+        """The fixed limits, with their signals' names."""
+        return tuple((signal.name, signal.rule) for signal in self.signals if isinstance(signal.rule, Limit))
+
 
 def shape_of(rule: Compared, *, refined: bool) -> Shape:
     """Return the shape of a signal's process."""

@@ -4,6 +4,7 @@ Every function takes rows of shape [R, width] and counts of shape [R, 2, buckets
 requests. What a row holds is said by its layout.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +17,8 @@ from backstay.judge.onset import Onset
 from backstay.judge.panel import Kind, Shape
 
 _TILTS = 12
+# How many rows are computed at a time: what is in between then stays in the processor's cache.
+_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class Given:
     smallest: Floats
     planned: Floats
 
-    def only(self, rows: Bools) -> "Given":
-        """Return the same for some of the rows, chosen by a boolean array."""
+    def only(self, rows: Bools | slice) -> "Given":
+        """Return the same for some of the rows."""
         return Given(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
@@ -45,8 +48,9 @@ def layout(shape: Shape) -> Layout:
     """Say what a row of a shape holds.
 
     ``log_s`` and ``log_r`` are the late onset mixture's. Of tails: ``no_harm`` an edge, the strata of the
-    Mantel-Haenszel ratio, and for a single edge the crude ``totals`` c, s, n_c, n_s. Of shifts: ``expected`` E_b,
-    ``canary`` C_b, ``pooled``, and for the effect ``standard`` sum(n_c s_b / n_s) and ``squares`` sum(n_c^2 / n_s).
+    Mantel-Haenszel ratio, and for a single edge the crude ``totals`` c, s, n_c, n_s. Of shifts: ``canary`` C_b,
+    ``pooled``, ``standard`` sum(n_c s_b / n_s), in the base form ``expected`` E_b, and for the effect ``squares``
+    sum(n_c^2 / n_s).
     Of the split: ``totals`` n_c, n_s and the requests that the canary's share should have brought.
     """
     log = Precision.LOG if shape.refined else Precision.DOUBLE
@@ -60,7 +64,8 @@ def layout(shape: Shape) -> Layout:
             effect = [Field("over", edges, single), Field("under", edges, single), Field("size", 1, single)]
             return Layout([*evidence, *effect, Field("totals", 4 if edges == 1 else 2, double)])
         case Kind.SHIFT:
-            evidence = [Field("log_s", 1, log), Field("log_r", _families(shape), log), Field("expected", b, double)]
+            expected = [] if shape.refined else [Field("expected", b, double)]
+            evidence = [Field("log_s", 1, log), Field("log_r", _families(shape), log), *expected]
             sums = [Field(name, b, single) for name in ("canary", "pooled", "standard")]
             return Layout([*evidence, *sums, Field("squares", 1, single)])
         case Kind.SPLIT:
@@ -78,6 +83,11 @@ def start(shape: Shape) -> Floats:
 
 def advance(shape: Shape, rows: Floats, seen: Floats, given: Given) -> Floats:
     """Take one interval of each row; returns new rows, settled."""
+    blocks = [slice(begin, begin + _BLOCK) for begin in range(0, max(len(rows), 1), _BLOCK)]
+    return np.concatenate([_advance(shape, rows[some], seen[some], given.only(some)) for some in blocks])
+
+
+def _advance(shape: Shape, rows: Floats, seen: Floats, given: Given) -> Floats:
     at, new = layout(shape).slices, rows.copy()
     canary, baseline = np.ascontiguousarray(seen[:, 0]), np.ascontiguousarray(seen[:, 1])
     match shape.kind:
@@ -116,19 +126,32 @@ def _families(shape: Shape) -> int:
     return 1 + _TILTS if shape.refined and shape.ordered else 1
 
 
-def _move(shape: Shape, new: Floats, added: Floats, given: Given) -> None:
+def asleep(shape: Shape, rows: Floats) -> Bools:
+    """Tell at which edges all requests have been on one side so far, of shape [..., edges]; see ``latency.lent``.
+
+    The sums of the Mantel-Haenszel ratio tell: if all requests lie beyond an edge, they equal ``size`` to the bit.
+    """
+    over, under, size = (rows[..., layout(shape).slices[name]] for name in ("over", "under", "size"))
+    return np.asarray(((over == 0) & (under == 0)) | ((over == size) & (under == size)))
+
+
+def _move(shape: Shape, new: Floats, added: Floats, given: Given, *, asleep: Bools | None = None) -> None:
     """Put increments of shape [R, K] into the late onset mixture of the rows."""
     at = layout(shape).slices
     before = Onset(np.array(new[:, at["log_s"]][:, 0]), np.array(new[:, at["log_r"]]))
-    after = onset.step(before, added / given.phi[:, np.newaxis], given.hazard)
-    new[:, at["log_s"]] = after.log_s[:, np.newaxis]
-    new[:, at["log_r"]] = after.log_r
+    begun, added = onset.begin(before, given.hazard), added / given.phi[:, np.newaxis]
+    if asleep is not None:
+        by_edge = (*asleep.shape, -1)
+        added = latency.lent(begun.log_r.reshape(by_edge), added.reshape(by_edge), asleep).reshape(added.shape)
+    new[:, at["log_s"]] = begun.log_s[:, np.newaxis]
+    new[:, at["log_r"]] = begun.log_r + added
 
 
 def _tails(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: Given) -> None:
     at = layout(shape).slices
     added = latency.increments(canary, baseline, tolerance=given.tolerance, ratios=shape.ratios, refined=shape.refined)
-    _move(shape, new, added.reshape(len(new), -1), given)
+    idle = asleep(shape, new) if shape.refined and shape.buckets > 2 else None  # noqa: PLR2004 - more than one edge
+    _move(shape, new, added.reshape(len(new), -1), given, asleep=idle)
     c, s = latency.tails(canary), latency.tails(baseline)
     n_c, n_s = canary.sum(axis=-1)[:, np.newaxis], baseline.sum(axis=-1)[:, np.newaxis]
     if shape.no_harm:
@@ -144,18 +167,41 @@ def _tails(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: G
 
 def _shift(shape: Shape, new: Floats, canary: Floats, baseline: Floats, given: Given) -> None:
     at = layout(shape).slices
-    kappa = shift.KAPPA if shape.refined else shift.KAPPA_BASE
-    so_far = [np.array(new[:, at[name]]) for name in ("canary", "expected", "pooled")]
-    families = shift.history_weights(*so_far, kappa=kappa)[:, np.newaxis, :]
-    if _families(shape) > 1:
-        fixed = np.broadcast_to(shift.tilts(shape.buckets), (len(new), _TILTS, shape.buckets))
-        families = np.concatenate([families, fixed], axis=1)
-    smallest = given.smallest if shape.smallest else None
-    _move(shape, new, shift.increments(canary, baseline, families, smallest=smallest), given)
+    so_far = {name: np.array(new[:, at[name]]) for name in at if name not in {"log_s", "log_r", "squares"}}
+    bet = _by_labels if shape.refined else _given_pooled
+    _move(shape, new, bet(shape, so_far, canary, baseline, given), given)
     pooled = canary + baseline
     n_c, n_s = canary.sum(axis=-1)[:, np.newaxis], baseline.sum(axis=-1)[:, np.newaxis]
-    new[:, at["expected"]] += n_c * pooled / (n_c + n_s)
+    if not shape.refined:
+        new[:, at["expected"]] += n_c * pooled / (n_c + n_s)
     new[:, at["canary"]] += canary
     new[:, at["pooled"]] += pooled
     new[:, at["standard"]] += n_c * baseline / n_s
     new[:, at["squares"]] += n_c * n_c / n_s
+
+
+def _given_pooled(shape: Shape, so_far: Mapping[str, Floats], canary: Floats, baseline: Floats, given: Given) -> Floats:
+    """Bet as formula (c) does: on what the history shows, and given the pooled counts."""
+    weights = shift.history_weights(so_far["canary"], so_far["expected"], so_far["pooled"], kappa=shift.KAPPA_BASE)[
+        :, np.newaxis, :
+    ]
+    return shift.increments(canary, baseline, weights, smallest=given.smallest if shape.smallest else None)
+
+
+def _by_labels(shape: Shape, so_far: Mapping[str, Floats], canary: Floats, baseline: Floats, given: Given) -> Floats:
+    """Bet on what the history shows and on tilts, by labels.
+
+    In the first interval nothing is known that the weights could be centred by. There half is bet given the pooled
+    counts, which needs no centre; where a shift is allowed for, there is no such form.
+    """
+    usual = so_far["standard"]
+    weights = shift.history_weights(so_far["canary"], usual, so_far["pooled"])[:, np.newaxis, :]
+    if _families(shape) > 1:
+        fixed = np.broadcast_to(shift.tilts(shape.buckets), (len(usual), _TILTS, shape.buckets))
+        weights = np.concatenate([weights, fixed], axis=1)
+    added = shift.increments(canary, baseline, shift.centred(weights, usual), smallest=given.smallest)
+    first = ~so_far["pooled"].any(axis=-1) & (given.smallest == 0)
+    if first.any():
+        other = shift.increments(canary[first], baseline[first], weights[first])
+        added[first] = np.logaddexp(added[first], other) - np.log(2.0)
+    return added

@@ -1,16 +1,25 @@
 """Comparing two distributions over buckets: predictions, confidence, a feature. Test (c).
 
-Counts c_b and s_b in bucket b; the interval's pooled shares are pi_b = (c_b + s_b) / N. For weights w fixed before the
-interval,
+Counts c_b and s_b in bucket b; T_b = c_b + s_b, the interval's pooled shares are pi_b = T_b / N, the canary's share of
+its requests is rho. For weights w fixed before the interval there are two forms (``increments``):
 
-    log E += sum_b c_b log w_b - n_c log sum_b pi_b w_b
+    given the pooled counts   log E += sum_b c_b log w_b - n_c log sum_b pi_b w_b
+    by labels                 log E += sum_b (c_b log w_b - T_b log g_b),   g_b = 1 + rho (w_b - 1)
 
-is a test supermartingale for any distribution that both arms share, however it drifts: drawing n_c of N requests
-without replacement is dominated by drawing with (Hoeffding 1963, Theorem 4). Weights come from earlier intervals
-(``history_weights``), or from a fixed family of tilts where buckets have an order.
+The first is a test supermartingale for any distribution that both arms share, however it drifts, and whatever made the
+pooled counts: drawing n_c of N requests without replacement is dominated by drawing with (Hoeffding 1963, Theorem 4).
+It bets on what the canary draws and not on what the baseline draws, so at equal arms it needs twice the requests.
 
-With a smallest shift that counts (the null: the total variation between the arms is at most tau), the shares g_b =
-1 + rho (w_b - 1) take the place of the normaliser: sum_b (c_b log w_b - T_b log g_b) - N log(1 + rho tau range(w/g)).
+The second bets on both: rho w_b / g_b is the chance that a request in bucket b is the canary's if w is the ratio of the
+two distributions. It needs requests that are independent, with one distribution within the interval: with A the
+expectation of w/g and B that of 1/g, an interval's factor has the expectation A^n_c B^n_s <= (rho A + (1 - rho) B)^N =
+1. Unlike the first it depends on the scale of w, so w is brought to mean 1 over the baseline's distribution so far
+(``centred``).
+
+Weights come from earlier intervals (``history_weights``), or from a fixed family of tilts where buckets have an order.
+
+With a smallest shift that counts (the null: the total variation between the arms is at most tau), the second form pays
+N log(1 + rho tau range(w/g)) beside.
 """
 
 import numpy as np
@@ -27,7 +36,8 @@ def history_weights(canary: Floats, expected: Floats, pooled: Floats, *, kappa: 
 
     Args:
         canary: C_b, the canary's counts in earlier intervals, of shape [..., B].
-        expected: E_b, the sum over earlier intervals of n_c pi_b.
+        expected: E_b, what the canary would have had: the sum over earlier intervals of n_c pi_b, or of n_c s_b / n_s
+            for weights that compare with the baseline alone, as the form by labels does.
         pooled: the sum over earlier intervals of the counts of both arms; only its shares P_b matter.
         kappa: the number of requests that weigh as much as what has been seen.
 
@@ -50,6 +60,18 @@ def tilts(buckets: int) -> Floats:
     return np.concatenate([np.exp(a * x), np.exp(4.0 * a * x * x)])
 
 
+def centred(weights: Floats, usual: Floats) -> Floats:
+    """Scale weights to mean 1 over the baseline's distribution so far.
+
+    Args:
+        weights: of shape [..., F, B].
+        usual: what has been seen of that distribution, of shape [..., B]; weights stay as they are where nothing has.
+    """
+    total = usual.sum(axis=-1)[..., np.newaxis]
+    mean = (usual[..., np.newaxis, :] * weights).sum(axis=-1) / np.where(total > 0, total, 1.0)
+    return np.asarray(weights / np.where(total > 0, mean, 1.0)[..., np.newaxis])
+
+
 def increments(canary: Floats, baseline: Floats, weights: Floats, *, smallest: Like | None = None) -> Floats:
     """Return what each interval adds to log E under each set of weights.
 
@@ -57,8 +79,8 @@ def increments(canary: Floats, baseline: Floats, weights: Floats, *, smallest: L
         canary: c_b of shape [..., B].
         baseline: s_b of shape [..., B].
         weights: w_b of shape [..., F, B], F sets of weights that were fixed before the interval.
-        smallest: tau in [0, 1) of shape [...], the total variation that still counts as none; None for the exact form
-            of the null that there is no shift at all.
+        smallest: None for the form given the pooled counts; else the form by labels, with tau in [0, 1) of shape
+            [...], the total variation that still counts as none.
 
     Returns:
         Additions to log E of shape [..., F]; 0 where an arm has no requests.
@@ -74,8 +96,9 @@ def increments(canary: Floats, baseline: Floats, weights: Floats, *, smallest: L
     else:
         rho = np.where(both, n_c, 0.0)[..., np.newaxis] / total
         g = 1.0 + rho[..., np.newaxis] * (weights - 1.0)
-        h = weights / g
-        spread = h.max(axis=-1) - h.min(axis=-1)
+        added = gained - (pooled * np.log(g)).sum(axis=-1)
         tau = np.asarray(smallest, dtype=np.float64)[..., np.newaxis]
-        added = gained - (pooled * np.log(g)).sum(axis=-1) - total * np.log1p(rho * tau * spread)
+        if tau.any():
+            h = weights / g
+            added -= total * np.log1p(rho * tau * (h.max(axis=-1) - h.min(axis=-1)))
     return np.where(both[..., np.newaxis], added, 0.0)
