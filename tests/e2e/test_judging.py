@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,15 +78,8 @@ def test_without_requests_a_rollout_holds(deliver: Any) -> None:
 
 @pytest.mark.parametrize("lies", [Lies(resets=0.3), Lies(gaps=0.3), Lies(stale=0.3)], ids=["resets", "gaps", "stale"])
 def test_a_prometheus_that_lies_takes_no_harmless_version_back(deliver: Any, lies: Lies) -> None:
-    pace = judged_by(ERRORS, NULLS, {"name": "latency", "latency": {"tolerance": 1.25}})
-    pace = Pace(
-        steps=({"weight": 20, "minDuration": "5s"}, {"weight": 50, "minDuration": "5s"}, {"weight": 100}),
-        interval=pace.interval,
-        warmup=pace.warmup,
-        warm_for=pace.warm_for,
-        signals=pace.signals,
-    )
-    delivery = deliver("1", pace=pace)
+    steps = ({"weight": 20, "minDuration": "5s"}, {"weight": 50, "minDuration": "5s"}, {"weight": 100})
+    delivery = deliver("1", pace=replace(judged_by(ERRORS, NULLS), steps=steps))
     traffic = delivery.traffic()
     with lying_prometheus(delivery.stage.playground, lies) as told:
         begun = time.time()

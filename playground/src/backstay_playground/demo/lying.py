@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 
+from backstay_playground.demo.controller import restart_controller
 from backstay_playground.playground import Playground
 
 _TARGET = "playground.backstay.dev/target"
@@ -68,7 +70,7 @@ class Lies:
 
 @contextmanager
 def lying_prometheus(playground: Playground, lies: Lies) -> Iterator[Lies]:
-    """Let everything in the cluster that asks Prometheus get these answers for a while."""
+    """Let the controller get these answers for a while, from a new start on."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +82,8 @@ def lying_prometheus(playground: Playground, lies: Lies) -> Iterator[Lies]:
             if answer.is_success:
                 document = answer.json()
                 with lock:
-                    document["data"]["result"] = lies.tell(document["data"]["result"], body.decode())
+                    query = parse_qs(body.decode())["query"][0]
+                    document["data"]["result"] = lies.tell(document["data"]["result"], query)
                 content = json.dumps(document).encode()
             self.send_response(answer.status_code)
             self.send_header("Content-Type", "application/json")
@@ -96,6 +99,8 @@ def lying_prometheus(playground: Playground, lies: Lies) -> Iterator[Lies]:
     thread.start()
     try:
         _point(playground, f"127.0.0.1:{server.server_port}")
+        # Its connection to the real one would stay.
+        restart_controller(playground)
         yield lies
     finally:
         _point(playground, playground.prometheus_url.removeprefix("http://"))
