@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
@@ -82,7 +82,7 @@ def lying_prometheus(playground: Playground, lies: Lies) -> Iterator[Lies]:
             if answer.is_success:
                 document = answer.json()
                 with lock:
-                    query = parse_qs(body.decode())["query"][0]
+                    query = parse_qs(urlsplit(self.path).query or body.decode())["query"][0]
                     document["data"]["result"] = lies.tell(document["data"]["result"], query)
                 content = json.dumps(document).encode()
             self.send_response(answer.status_code)
