@@ -70,7 +70,6 @@ class Following:
     analysis: Analysis
     since: float
     trial: Trial | None = None
-    draining_since: float = 0.0
     memory: Memory = field(default_factory=Memory)
     tick: float = 0.0
     last: dict[str, dict[Place, Value]] = field(default_factory=dict)

@@ -1,13 +1,13 @@
 """From snapshots to what ``decide`` reads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT, Object
 from backstay.adapters.manifests import backend_of, covers, others
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller.store import Children, Snapshot
-from backstay.domain.observed import Backend, Observed, Route, Workload
+from backstay.domain.observed import Backend, Route, Workload
 from backstay.domain.resource import ModelDeployment, Plan, plan_of
 
 _LONGEST_WORDS = 300
@@ -116,8 +116,3 @@ def older_rival(desired: ModelDeployment, snapshots: Iterable[Snapshot]) -> str:
         if same_place and shared and (theirs.created_at, str(theirs.key)) < (desired.created_at, str(desired.key)):
             return str(theirs.key)
     return ""
-
-
-def ready_pods(observed: Observed, backends: Iterable[Backend]) -> Mapping[Backend, int]:
-    """Count the ready pods of some backends."""
-    return {backend: observed.ready(backend) for backend in backends}
