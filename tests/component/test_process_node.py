@@ -73,7 +73,8 @@ class Node:
         self.state.mkdir(exist_ok=True)
         images.write_text(json.dumps({"tests/web:1": [sys.executable, str(PROGRAM)]}))
         argv = [sys.executable, "-m", "backstay_playground.node", "--kubeconfig", str(self.cluster.kubeconfig)]
-        argv += ["--state", str(self.state), "--images", str(images), "--port", str(self.port)]
+        argv += ["--state", str(self.state), "--logs", str(self.state / "logs"), "--images", str(images)]
+        argv += ["--port", str(self.port)]
         with (self.state / "node.log").open("ab") as log:
             self.processes.append(
                 subprocess.Popen([*argv, "--pod-network", POD_NETWORK, *options], stdout=log, stderr=subprocess.STDOUT)

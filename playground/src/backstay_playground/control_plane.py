@@ -16,6 +16,13 @@ IMAGES = {
 }
 """What the process node runs for a container that names no command: image name -> local command."""
 
+WARM = (
+    *("sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "pandas"),
+    *("aiohttp", "kopf", "kubernetes", "prometheus_api_client", "prometheus_client", "requests", "starlette"),
+    *("tenacity", "typer", "uvicorn", "uvloop", "yaml"),
+)
+"""The libraries of those images that the process node imports once for all pods."""
+
 # Endpoints with loopback addresses are refused by the API server; the node's service proxy looks at pods instead.
 _CONTROLLERS_OFF = (
     "node-ipam-controller",
@@ -127,8 +134,10 @@ def _node(setting: Setting) -> Component:
             *(sys.executable, "-m", "backstay_playground.node"),
             f"--kubeconfig={layout.kubeconfig}",
             f"--state={layout.node}",
+            f"--logs={layout.pod_logs}",
             f"--images={layout.images}",
             f"--port={setting.ports['node']}",
+            *(f"--warm={library}" for library in WARM),
         ),
         where=url,
         ready=Http(f"{url}/healthz"),

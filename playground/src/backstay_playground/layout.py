@@ -49,6 +49,11 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def pod_logs(self) -> Path:
+        """Return the folder with one log file a container."""
+        return self.logs / "pods"
+
+    @property
     def run(self) -> Path:
         """Return the folder with one record a started process."""
         return self.root / "run"
@@ -122,6 +127,9 @@ class Layout:
             raise PlaygroundError(
                 f"The folder {self.root} holds files that are no playground's; choose another --state."
             )
+        if not self.mark.exists() and self.pod_logs.exists():
+            # An earlier playground's, which nothing else here speaks of any more.
+            remove_path(self.pod_logs)
         self.mark.touch()
         self.root.chmod(0o700)
         for folder in (self.logs, self.run, self.pki, self.bin, self.node):

@@ -47,11 +47,13 @@ def _network(text: str) -> IPv4Network:
 def main(  # noqa: PLR0913 - one parameter an option
     *,
     kubeconfig: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The cluster to join.")],
-    state: Annotated[Path, typer.Option(help="The folder for logs, volumes and process records.")],
+    state: Annotated[Path, typer.Option(help="The folder for volumes and process records.")],
+    logs: Annotated[Path, typer.Option(help="The folder for the containers' output.")],
     images: Annotated[Path, typer.Option(help="JSON: image name -> list of command words.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port of /healthz and /pods on 127.0.0.1.")],
     name: Annotated[str, typer.Option(help="The Node object's name.")] = "playground",
     pod_network: Annotated[str, typer.Option(help="The pods' addresses.")] = "127.97.0.0/16",
+    warm: Annotated[list[str], typer.Option(help="A Python library to import once for all pods; repeatable.")] = [],  # noqa: B006 - typer copies it
     stop_pods_on_exit: Annotated[bool, typer.Option(help="End all pods on SIGTERM; else they stay.")] = False,
 ) -> None:
     """Run pods as local processes on loopback addresses."""
@@ -61,10 +63,12 @@ def main(  # noqa: PLR0913 - one parameter an option
     settings = Settings(
         kubeconfig=kubeconfig,
         state=state.resolve(),
+        logs=logs.resolve(),
         images=images.resolve(),
         port=port,
         name=name,
         pod_network=_network(pod_network),
+        warm=warm,
         stop_pods_on_exit=stop_pods_on_exit,
     )
     try:

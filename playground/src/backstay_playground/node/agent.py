@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -22,6 +22,7 @@ from backstay_playground.node.process import Ledger, kill_session
 from backstay_playground.node.proxy import ServiceProxy
 from backstay_playground.node.registration import Registration
 from backstay_playground.node.scheduler import Scheduler
+from backstay_playground.node.warm import WarmStart
 
 if TYPE_CHECKING:
     from backstay_playground.processes import Identity
@@ -36,19 +37,23 @@ class Settings:
     Args:
         kubeconfig: The cluster and an administrator's credentials.
         state: The folder for everything the node keeps.
+        logs: The folder for the containers' output.
         images: The JSON file that maps image names to command words.
         port: The port of /healthz and /pods on 127.0.0.1.
         name: The Node object's name.
         pod_network: The pods' addresses, inside 127.0.0.0/8.
+        warm: Libraries that are imported once for all pods.
         stop_pods_on_exit: End all pods when the node ends.
     """
 
     kubeconfig: Path
     state: Path
+    logs: Path
     images: Path
     port: int
     name: str
     pod_network: IPv4Network
+    warm: Sequence[str]
     stop_pods_on_exit: bool
 
 
@@ -81,13 +86,14 @@ class Agent:
         self._proxy = ServiceProxy(self._pods.values)
         self._hosts = settings.state / "hosts"
         self._ledger = Ledger(ledger_folder(settings.state))
+        self._warm = WarmStart(settings.warm)
         self._found: dict[str, dict[str, Identity]] = {}
         self._facilities = Facilities(
             api=api,
             surroundings=Surroundings(
                 images=settings.images,
                 hosts=self._hosts,
-                logs=settings.state / "logs",
+                logs=settings.logs,
                 objects=Objects(self._config_maps.store, self._secrets.store),
                 api_server=api.address,
             ),
@@ -95,6 +101,7 @@ class Agent:
             addresses=Addresses(settings.pod_network, cursor=settings.state / "next-address"),
             ledger=self._ledger,
             means=means,
+            warm=self._warm,
         )
 
     @property
@@ -118,6 +125,7 @@ class Agent:
             await _cancel([stopping, *tasks, *self._lives.values()])
         if self._settings.stop_pods_on_exit:
             await asyncio.gather(*(Life(pod).stop() for pod in self._pods.values()))
+        self._warm.close()
 
     async def _follow(self) -> None:
         """Do the node's work as soon as it knows the cluster; never returns."""

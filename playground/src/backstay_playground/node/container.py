@@ -10,7 +10,7 @@ from backstay_playground.node import probes
 from backstay_playground.node.actions import Failed, Means, Outcome, Passed, Target, perform, probe
 from backstay_playground.node.api import Json
 from backstay_playground.node.environment import ConfigError
-from backstay_playground.node.process import Exited, Launch, Ledger, Owner, Process, Vanished, start
+from backstay_playground.node.process import Exited, Launch, Ledger, Owner, Process, Vanished
 from backstay_playground.node.states import (
     FirstRun,
     Running,
@@ -43,6 +43,9 @@ class Home(Protocol):
 
     def launch(self, container: Json) -> Launch:
         """Work out how to start a container; raises ConfigError."""
+
+    def start(self, launch: Launch) -> Process:
+        """Start a container's process; raises OSError."""
 
     def target(self, container: Json, process: Process) -> Target:
         """Return what probes and hooks of a running container address."""
@@ -135,7 +138,7 @@ class Container:
             try:
                 launch = self._home.launch(self.spec)
                 self._log_start = launch.log.stat().st_size if launch.log.exists() else 0
-                process = start(launch)
+                process = self._home.start(launch)
             except ConfigError as error:
                 problem = Waiting(error.reason, str(error))
             except OSError as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from backstay_playground.node.api import Json
 from backstay_playground.node.environment import ImageError, Objects, build, expand
-from backstay_playground.node.namespace import wrap
 from backstay_playground.node.process import Launch
 
 
@@ -94,4 +93,11 @@ def prepare(container: Json, pod: Json, *, place: Place, node: Surroundings) -> 
     if container.get("workingDir"):
         # The folder may exist only inside.
         argv = ["env", f"--chdir={container['workingDir']}", *argv]
-    return Launch(wrap(argv, mounts=place.mounts), env, place.home, log_file(node.logs, pod, container["name"]))
+    log = log_file(node.logs, pod, container["name"])
+    return Launch(argv, env, place.home, log, place.mounts, entered=_runs_commands(container))
+
+
+def _runs_commands(container: Json) -> bool:
+    probes = (container.get(probe) or {} for probe in ("startupProbe", "readinessProbe", "livenessProbe"))
+    hooks = (container.get("lifecycle") or {}).values()
+    return any("exec" in action for action in (*probes, *hooks))

@@ -1,8 +1,8 @@
 """A private view of the file system for one process: host files and folders appear at the paths it expects.
 
-`wrap` returns an argv; the file itself, run as a script, does the work. That has to happen in the very process that
-becomes the program, so that its pid, parent, signals and exit code are the program's own. The script uses nothing but
-built-in parts of the standard library: starting costs about 20 ms.
+`wrap` returns an argv; the file itself, run as a script, does the work with `enter`. That has to happen in the very
+process that becomes the program, so that its pid, parent, signals and exit code are the program's own. The script uses
+nothing but built-in parts of the standard library: starting costs about 20 ms.
 
 The user namespace maps the caller to itself: an ordinary user stays that user (without capabilities once the program
 runs), root stays root inside. A mount point that does not exist is made on a tmpfs that takes the place of its parent
@@ -17,7 +17,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
@@ -28,7 +28,7 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
 _MNT_DETACH = 2
 _STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs for a moment, inside the private namespace only
-_CANNOT_START = 125
+CANNOT_START = 125
 _NOT_FOUND = 127
 
 
@@ -137,18 +137,28 @@ class _View:
             print(f"namespace: {entry.path} is left out: {error}", file=sys.stderr)  # noqa: T201 - the program's log
 
 
-def _main(arguments: list[str]) -> int:
-    split = arguments.index("--")
-    targets, sources, argv = arguments[0:split:2], arguments[1:split:2], arguments[split + 1 :]
+class ViewError(Exception):
+    """The view cannot be made; the text is a sentence with the remedy."""
+
+
+def enter(mounts: Iterable[tuple[str, str]]) -> None:
+    """Let this process, which must have one thread only, see the host's files and folders at the given paths.
+
+    Args:
+        mounts: Pairs of an absolute path inside and an existing file or folder on the host.
+
+    Raises:
+        ViewError: this machine does not let it, or a file is missing.
+    """
     folder = os.getcwd()  # noqa: PTH109 - no pathlib, as above
     view = _View()
     try:
         view.enter()
         # Opened before anything is mounted: a mount may cover the place where a later source lies.
-        opened = [f"/proc/self/fd/{os.open(source, os.O_PATH | os.O_CLOEXEC)}" for source in sources]
+        opened = [(target, os.open(source, os.O_PATH | os.O_CLOEXEC)) for target, source in mounts]
         # Parents before what lies in them.
-        for target, source in sorted(zip(targets, opened, strict=True)):
-            view.attach(source, target)
+        for target, descriptor in sorted(opened):
+            view.attach(f"/proc/self/fd/{descriptor}", target)
         os.chdir(folder)
     except OSError as error:
         hint = ""
@@ -157,8 +167,17 @@ def _main(arguments: list[str]) -> int:
                 " (allow unprivileged user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 and"
                 " user.max_user_namespaces above 0; in Docker, --security-opt seccomp=unconfined)"
             )
-        print(f"Cannot prepare the private file system view of {argv[0]}: {error}{hint}", file=sys.stderr)  # noqa: T201 - the program's log
-        return _CANNOT_START
+        raise ViewError(f"Cannot prepare the private file system view: {error}{hint}") from error
+
+
+def _main(arguments: list[str]) -> int:
+    split = arguments.index("--")
+    argv = arguments[split + 1 :]
+    try:
+        enter(zip(arguments[0:split:2], arguments[1:split:2], strict=True))
+    except ViewError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the program's log
+        return CANNOT_START
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - becoming the program, without a shell, is the purpose
     except OSError as error:

@@ -15,9 +15,10 @@ from backstay_playground.node.container import Container
 from backstay_playground.node.environment import ConfigError
 from backstay_playground.node.launch import Place, Surroundings, log_file, prepare
 from backstay_playground.node.namespace import wrap
-from backstay_playground.node.process import Launch, Ledger, Owner, Process, adopt
+from backstay_playground.node.process import Launch, Ledger, Owner, Process, adopt, start
 from backstay_playground.node.states import now
 from backstay_playground.node.volumes import Volumes
+from backstay_playground.node.warm import WarmStart
 from backstay_playground.processes import Identity
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Facilities:
         addresses: The pods' addresses.
         ledger: The record of running processes.
         means: What probes and hooks are performed with.
+        warm: What starts Python programs without importing everything again.
     """
 
     api: Api
@@ -45,6 +47,7 @@ class Facilities:
     addresses: Addresses
     ledger: Ledger
     means: Means
+    warm: WarmStart
 
 
 class Pod:
@@ -142,6 +145,10 @@ class Pod:
         """Work out how to start a container; raises ConfigError."""
         place = Place(self.address, self.home, self._mounts(container))
         return prepare(container, self.object, place=place, node=self.node.surroundings)
+
+    def start(self, launch: Launch) -> Process:
+        """Start a container's process, warm where that is possible; raises OSError."""
+        return self.node.warm.start(launch) or start(launch)
 
     def target(self, container: Json, process: Process) -> Target:
         """Return what probes and hooks of a running container address."""

@@ -7,10 +7,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from backstay_playground.layout import write_private
+from backstay_playground.node.namespace import wrap
 from backstay_playground.processes import Identity, identify, parse_stat
 
 
@@ -19,6 +20,11 @@ class Exited:
     """The process ended with this code; 128 + n after signal n, as a shell counts."""
 
     code: int
+
+    @classmethod
+    def of(cls, returned: int) -> "Exited":
+        """Count as a shell does what Python gives as -n after signal n."""
+        return cls(returned if returned >= 0 else 128 - returned)
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,23 @@ Exit = Exited | Vanished
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything needed to start a process."""
+    """Everything needed to start a process.
+
+    Args:
+        argv: The program and its arguments.
+        env: Its environment.
+        cwd: Its working folder.
+        log: The file that its output is added to.
+        mounts: Path inside -> path on the host.
+        entered: Whether probes or hooks run commands beside it, with its environment.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
     log: Path
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    entered: bool = False
 
 
 class Process:
@@ -91,7 +108,7 @@ def start(launch: Launch) -> Process:
     launch.log.parent.mkdir(parents=True, exist_ok=True)
     with launch.log.open("ab") as log:
         child = subprocess.Popen(  # noqa: S603, RUF100 - a list, and the process must outlive this block
-            launch.argv,
+            wrap(launch.argv, mounts=launch.mounts),
             env=dict(launch.env),
             cwd=launch.cwd,
             stdin=subprocess.DEVNULL,
@@ -101,14 +118,14 @@ def start(launch: Launch) -> Process:
         )
 
     def reap() -> Exit:
-        code = child.wait()
-        return Exited(code if code >= 0 else 128 - code)
+        return Exited.of(child.wait())
 
-    return Process(_identity_of_child(child.pid), reap)
+    return Process(identity_of_child(child.pid), reap)
 
 
-def _identity_of_child(pid: int) -> Identity:
-    # A child that already ended is a zombie until it is reaped; its start time can be read all the same.
+def identity_of_child(pid: int) -> Identity:
+    """Identify a process that has not been reaped."""
+    # One that already ended is a zombie until then; its start time can be read all the same.
     try:
         return identify(pid)
     except ProcessLookupError:
