@@ -213,7 +213,7 @@ def test_every_signal_is_read_once_for_each_pod(prometheus: Prometheus) -> None:
     (events,) = {template for template in templates(ANALYSIS) if "errors_total" in template}
     for attempt in eventually():
         with attempt:
-            reading = prometheus.read(templates(ANALYSIS), ["aaa"], time.time())
+            reading = prometheus.read(templates(ANALYSIS), ["aaa"], [time.time()])[0]
             assert reading.of(REQUESTS, KEY) == {PLACE: 100}
             # Of two jobs' copies one counts, and of the kinds of errors all do.
             assert reading.of(events, KEY) == {PLACE: 5}
@@ -233,8 +233,22 @@ def test_every_signal_is_read_once_for_each_pod(prometheus: Prometheus) -> None:
     assert "answers with an error" in reading.problems["sum by (("]
 
 
+def test_many_ticks_at_once_are_read_as_each_alone(prometheus: Prometheus) -> None:
+    begun = time.time()
+    for attempt in eventually():
+        with attempt:
+            assert prometheus.read([REQUESTS], ["aaa"], [time.time()])[0].of(REQUESTS, KEY)
+            assert time.time() > begun + 2
+    # From before there was anything.
+    now = round(time.time(), 1)
+    ticks = [now - step / 2 for step in range(30, -1, -1)]
+    together = prometheus.read(templates(ANALYSIS), ["aaa"], ticks)
+    assert together == [prometheus.read(templates(ANALYSIS), ["aaa"], [tick])[0] for tick in ticks]
+    assert together[0] != together[-1]
+
+
 def test_a_revision_that_nobody_asked_for_is_not_read(prometheus: Prometheus) -> None:
     for attempt in eventually():
         with attempt:
-            assert prometheus.read([REQUESTS], ["aaa"], time.time()).of(REQUESTS, KEY)
-    assert prometheus.read([REQUESTS], ["bbb"], time.time()).values == {REQUESTS: {}}
+            assert prometheus.read([REQUESTS], ["aaa"], [time.time()])[0].of(REQUESTS, KEY)
+    assert prometheus.read([REQUESTS], ["bbb"], [time.time()])[0].values == {REQUESTS: {}}

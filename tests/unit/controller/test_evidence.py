@@ -67,6 +67,30 @@ def test_a_tick_judges_every_model_as_it_would_be_judged_alone() -> None:
     assert verdicts == ["Pass", "Fail", "Fail", "Fail", "Fail"]
 
 
+class Recording:
+    """A Prometheus that answers with the readings above, and notes which ticks it was asked for at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[float]] = []
+
+    def read(self, templates: object, revisions: object, ticks: list[float]) -> list[Reading]:
+        del templates, revisions
+        self.asked.append(ticks)
+        return [reading(round((tick - 100) / 2)) for tick in ticks]
+
+
+async def test_what_was_missed_is_asked_for_at_once_and_judged_tick_by_tick() -> None:
+    prometheus, (late, steady) = Recording(), (followed(KEYS[1]), followed(KEYS[1]))
+    loop = EvidenceLoop(prometheus, lambda _: None, lambda: 180.0)  # type: ignore[arg-type]
+    loop.watch(KEYS[1], Interest(late.analysis, frozenset(), late.trial, Memory()))
+    for due in (102.0, 180.0):
+        await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
+    for tick in range(1, 41):
+        steady.take(reading(tick))
+    assert [len(ticks) for ticks in prometheus.asked] == [1, 20, 19]
+    assert loop.evidence(KEYS[1]) == steady.evidence()
+
+
 def test_what_was_recorded_is_judged_to_the_same_numbers(tmp_path: Path) -> None:
     model, recorder = followed(KEYS[2]), Recorder(tmp_path)
     loop = EvidenceLoop(None, lambda _: None, lambda: 0.0, recorder)

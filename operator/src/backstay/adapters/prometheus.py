@@ -1,10 +1,11 @@
-"""Raw counters and histograms from Prometheus: one query for each template and tick, for all live rollouts together."""
+"""Raw counters and histograms from Prometheus: one query for each template, for all live rollouts together."""
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
 import requests
@@ -66,13 +67,16 @@ class Prometheus:
         # A failed reading is repeated at the next tick; retries in between would only make it late.
         self._client = PrometheusConnect(url=url, method="POST", retry=Retry(total=0), timeout=timeout)
 
-    def read(self, templates: Collection[str], revisions: Iterable[str], at: float) -> Reading:
-        """Read every pod's value of every template.
+    def read(self, templates: Collection[str], revisions: Iterable[str], ticks: Sequence[float]) -> list[Reading]:
+        """Read every pod's value of every template, with one query for each template however many ticks there are.
 
         Args:
             templates: PromQL whose series carry the labels of our pods (and ``le``, for a classic histogram).
             revisions: what ``$revisions`` in a template stands for.
-            at: the time for all of them, in Unix seconds.
+            ticks: the times, in Unix seconds: one, or several that are evenly spaced.
+
+        Returns:
+            One reading for each tick.
 
         A template that Prometheus refuses, as it does PromQL with a mistake, is a problem of whoever wrote it: the
         others are read all the same.
@@ -81,24 +85,44 @@ class Prometheus:
             PrometheusUnavailableError: when Prometheus does not answer.
         """
         wanted = "|".join(sorted(re.escape(revision) for revision in revisions))
-        values, problems = {}, {}
+        values: list[dict[str, Mapping[Key, Values]]] = [{} for _ in ticks]
+        problems: dict[str, str] = {}
         for template in templates:
             try:
-                values[template] = self._read(template.replace(REVISIONS, wanted), at)
+                answers = self._ask(template.replace(REVISIONS, wanted), ticks)
             except _RefusedError as refused:
                 problems[template] = f"Prometheus at {self._url} answers with an error: {refused}"
-        return Reading(at, values, problems)
+            else:
+                for at_tick, answer in zip(values, answers, strict=True):
+                    at_tick[template] = answer
+        return [Reading(tick, at_tick, problems) for tick, at_tick in zip(ticks, values, strict=True)]
 
-    def _read(self, query: str, at: float) -> Mapping[Key, Values]:
+    def _ask(self, query: str, ticks: Sequence[float]) -> list[Mapping[Key, Values]]:
         try:
-            series = self._client.custom_query(f"sum by ({_LABELS}) ({query})", params={"time": at})
-            return _by_model(series)
+            return [_by_model(series) for series in self._series(f"sum by ({_LABELS}) ({query})", ticks)]
         except requests.RequestException as problem:
             raise PrometheusUnavailableError(
                 f"Prometheus at {self._url} does not answer ({type(problem).__name__})"
             ) from problem
         except (PrometheusApiClientException, ValueError, KeyError, TypeError, IndexError) as problem:
             raise _RefusedError(f"{problem} (query: {query})") from problem
+
+    def _series(self, query: str, ticks: Sequence[float]) -> list[list[dict[str, Any]]]:
+        """Return the series at each tick, in the form of an instant query's answer."""
+        if len(ticks) == 1:
+            return [self._client.custom_query(query, params={"time": ticks[0]})]
+        start, end = ticks[0], ticks[-1]
+        step = (end - start) / (len(ticks) - 1)
+        # The client rounds times to whole seconds, which the parameters make good.
+        exact = {"start": start, "end": end + step / 2}
+        found: list[list[dict[str, Any]]] = [[] for _ in ticks]
+        for series in self._client.custom_query_range(
+            query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), step=str(step), params=exact
+        ):
+            for many, one in (("values", "value"), ("histograms", "histogram")):
+                for sample in series.get(many, ()):
+                    found[round((float(sample[0]) - start) / step)].append({"metric": series["metric"], one: sample})
+        return found
 
 
 def _by_model(series: Iterable[Mapping[str, Any]]) -> dict[Key, dict[Place, Value]]:

@@ -20,6 +20,9 @@ _LOG = logging.getLogger(__name__)
 
 # The most ticks that are taken one by one after an absence; earlier ones are joined into one interval.
 _CATCH_UP = 60
+# The most ticks that are asked for at once. What was missed must not cost a query a tick: a controller that is ended
+# again and again would have ever more to read, and never be done.
+_AT_ONCE = 20
 
 
 class EvidenceLoop:
@@ -111,13 +114,14 @@ class EvidenceLoop:
         group = [f for f in self._followed.values() if f.analysis.interval == interval]
         try:
             begun = self._clock()
-            for tick in self._ticks(group, interval, due):
-                behind = [f for f in group if not f.started or f.tick < tick]
-                reading = await self._read(behind, tick)
+            for ticks in self._ticks(group, interval, due):
+                for reading in await self._read(group, ticks):
+                    self._take([f for f in group if not f.started or f.tick < reading.at], reading)
+                    # Drains are not to wait until everything that was missed has been judged.
+                    await asyncio.sleep(0)
                 answered_at = self._clock()
-                for followed in behind:
+                for followed in group:
                     followed.answered_at = answered_at
-                self._take(behind, reading)
             self.last_tick = self._clock()
             self._problem = ""
             metrics.TICKS.labels("read").inc()
@@ -160,8 +164,11 @@ class EvidenceLoop:
         for (followed, _), memory in zip(ended, memories, strict=True):
             followed.memory = memory
 
-    def _ticks(self, group: list[Following], interval: float, due: float) -> list[float]:
-        """List what has to be read: for a model resumed from status its last tick, then every one that was missed."""
+    def _ticks(self, group: list[Following], interval: float, due: float) -> list[list[float]]:
+        """List what has to be read: for a model resumed from status its last tick, then every one that was missed.
+
+        Each list is asked for at once.
+        """
         earliest = due
         for followed in group:
             if followed.started:
@@ -169,11 +176,12 @@ class EvidenceLoop:
             elif followed.memory.tick:
                 earliest = min(earliest, followed.memory.tick)
         count = min(round((due - earliest) / interval), _CATCH_UP)
-        ticks = [due - step * interval for step in range(count, -1, -1)]
-        resumed = [f.memory.tick for f in group if not f.started and f.memory.tick and f.memory.tick < ticks[0]]
-        return sorted({*resumed, *ticks})
+        missed = [due - step * interval for step in range(count, -1, -1)]
+        resumed = {f.memory.tick for f in group if not f.started and f.memory.tick and f.memory.tick < missed[0]}
+        together = [missed[first : first + _AT_ONCE] for first in range(0, len(missed), _AT_ONCE)]
+        return [*([tick] for tick in sorted(resumed)), *together]
 
-    async def _read(self, group: list[Following], tick: float) -> Reading:
+    async def _read(self, group: list[Following], ticks: list[float]) -> list[Reading]:
         revisions = {revision for followed in group for revision in self._revisions.get(followed.key, ())}
         if self._prometheus is None:
             raise PrometheusUnavailableError(
@@ -181,7 +189,7 @@ class EvidenceLoop:
             )
         loop = asyncio.get_running_loop()
         wanted = frozenset[str]().union(*(followed.templates for followed in group))
-        reading = await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, tick)
-        if REQUESTS in reading.problems:
-            raise PrometheusUnavailableError(reading.problems[REQUESTS])
-        return reading
+        readings = await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, ticks)
+        if REQUESTS in readings[0].problems:
+            raise PrometheusUnavailableError(readings[0].problems[REQUESTS])
+        return readings
