@@ -142,6 +142,9 @@ def test_a_promotion_survives_a_kill_at_every_write(deliver: Any, faults: Faults
 def test_a_rollback_survives_a_kill_at_every_write(deliver: Any, faults: Faults) -> None:
     delivery = deliver("1")
     traffic = delivery.traffic()
+    # It is written last of what makes version 1 the stable one.
+    service = ("service", MODEL, f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
+    delivery.wait_until("its Service is there", lambda: delivery.kubectl("get", *service) != "")
     with impatient(delivery.stage.playground):
         faults.arm()
         rollback = delivery.observer.roll_back("3", traffic, timeout=400)
