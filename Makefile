@@ -43,9 +43,9 @@ test: lint ## Everything: linters, unit, component and end-to-end tests
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e tests/component tests/unit
 
 test-unit: setup ## The fast tests, without any server
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest --numprocesses=2 tests/unit
 
-test-component: setup ## Tests against a real API server
+test-component: setup ## Tests against a real API server, a real Prometheus and real Git
 	@$(BIN)/python -m pytest tests/component
 
 test-e2e: setup ## Tests on the whole playground

@@ -380,9 +380,10 @@ def test_what_keeps_a_pod_from_running_is_told(node: Node) -> None:
     for attempt in eventually():
         with attempt:
             waiting = {
-                name: node.get("pod", name)["status"]["containerStatuses"][0]["state"]["waiting"]
+                name: node.get("pod", name)["status"]["containerStatuses"][0]["state"].get("waiting", {})
                 for name in ("unknown", "waits", "fails")
             }
+            assert all(waiting.values())
             assert waiting["unknown"]["reason"] == "ErrImagePull"
             assert f'"tests/unknown:1" is not in {node.state}/images.json' in waiting["unknown"]["message"]
             assert waiting["waits"]["reason"] == "CreateContainerConfigError"

@@ -127,7 +127,7 @@ def expected_course(shape: panel.Shape, sizes: tuple[Arms, ...], shares: tuple[F
     return np.array(expectations)
 
 
-COURSES: list[tuple[Arms, ...]] = [((2, 2), (3, 2), (2, 3)), ((1, 4), (2, 6), (1, 3)), ((4, 1), (2, 2), (3, 1))]
+COURSES: list[tuple[Arms, ...]] = [((2, 2), (3, 2), (2, 2)), ((1, 3), (2, 4), (1, 2)), ((4, 1), (2, 2), (3, 1))]
 
 
 @pytest.mark.parametrize("shares", [(0.2, 0.5, 0.3), (0.02, 0.08, 0.9), (0.4, 0.2, 0.4)])

@@ -13,9 +13,11 @@ from backstay.adapters.gitcommand import GitAbsent, GitUnavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.git.conftest import Open, Remote
+    from tests.component.git.conftest import Open, Remote
 
     from backstay.adapters.git import Repository
+
+pytestmark = pytest.mark.component
 
 OVERLAY = "applications/fraud-detector/overlays/production"
 FILE = f"{OVERLAY}/model-version.yaml"

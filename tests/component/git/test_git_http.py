@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.unit.git.conftest import Remote
+    from tests.component.git.conftest import Remote
+
+pytestmark = pytest.mark.component
 
 TOKEN = "t0ken-that-nobody-may-see"  # noqa: S105 - what must never turn up in an output
 

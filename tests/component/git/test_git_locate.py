@@ -8,9 +8,11 @@ from backstay.adapters.gitlocate import VersionFileMissingError
 from backstay.adapters.versionfile import VersionFileError
 
 if TYPE_CHECKING:
-    from tests.unit.git.conftest import Remote
+    from tests.component.git.conftest import Remote
 
     from backstay.adapters.git import Repository
+
+pytestmark = pytest.mark.component
 
 OVERLAY = "applications/fraud-detector/overlays/production"
 FILE = f"{OVERLAY}/model-version.yaml"
