@@ -168,3 +168,14 @@ def test_errors_that_are_missing_for_a_while_count_once() -> None:
     for at, canary in ((100, (0, 0)), (102, (40, 4)), (104, (50, 0)), (106, (60, 6))):
         followed.take(reading(at, stable=(5000 + 50 * at, 0), fresh=(at, 0), canary=canary))
     assert totals(followed)[0] == 6
+
+
+def test_errors_whose_requests_are_missing_for_a_while_count_with_these() -> None:
+    followed = following()
+    for at, canary in ((100, (0, 0)), (102, (40, 4)), (104, (50, 5)), (106, (60, 6))):
+        whole = reading(at, stable=(5000 + 50 * at, 0), fresh=(at, 0), canary=canary)
+        if at == 104:
+            kept = {place: value for place, value in whole.of(REQUESTS, KEY).items() if place.backend != CANARY}
+            whole = Reading(at, {**whole.values, REQUESTS: {KEY: kept}})
+        followed.take(whole)
+    assert totals(followed)[::2] == [6, 60]

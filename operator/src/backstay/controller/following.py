@@ -105,6 +105,9 @@ class Following:
         if self.started and reading.at <= self.tick:
             return None
         after = {template: self._news(template, reading.of(template, self.key)) for template in self.templates}
+        for pair in self._pairs():
+            # Without its total an event counter waits for the next reading, or its events would count among nothing.
+            after[pair.events] = {place: v for place, v in after[pair.events].items() if place in after[pair.total]}
         self.unfit = _refused(self.analysis, reading)
         interval = None
         if self.started:
@@ -117,6 +120,11 @@ class Following:
         self.started, self.tick = True, reading.at
         self.seen = Counter(place.backend for place in after[REQUESTS])
         return interval
+
+    def _pairs(self) -> list[CounterPair]:
+        if self.trial is None:
+            return []
+        return [source for source in sources(self.analysis).values() if isinstance(source, CounterPair)]
 
     def evidence(self) -> Evidence | None:
         """Say what the judge makes of it, or None while there is no rollout or no reading."""
@@ -166,13 +174,16 @@ class Following:
         arms = Arms(canary, (fresh,) if trial.baseline and (together or not warm) else (own, fresh))
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        signals = {}
+        signals, totals = {}, {REQUESTS: requests}
         for name, source in sources(self.analysis).items():
             if name in self.unfit:
                 continue
             match source:
                 case CounterPair():
-                    signals[name] = self._events(source, arms, after)
+                    if source.total not in totals:
+                        totals[source.total] = self._counted(source.total, after)
+                    events = self._counted(source.events, after, beside=source.total)
+                    signals[name] = arms.counted(events, totals[source.total])
                 case Buckets(histogram):
                     counts = self._buckets(name, histogram, arms, after)
                     if counts is not None:
@@ -186,12 +197,6 @@ class Following:
             mix="fresh" if len(arms.control) == 1 else "",
             comparable=(together or not mixed) and fair,
         )
-
-    def _events(self, source: CounterPair, arms: "Arms", after: Mapping[str, Values]) -> Floats:
-        totals = self._counted(source.total, after)
-        events = self._counted(source.events, after, beside=source.total)
-        (n_c, n_s), (c, s) = arms.of(totals, 1)[:, 0], arms.of(events, 1)[:, 0]
-        return counted(min(c, n_c), min(s, n_s), n_c, n_s)
 
     def _buckets(self, name: str, template: str, arms: "Arms", after: Mapping[str, Values]) -> Floats | None:
         """Return what an interval added to a histogram, of shape [2, buckets]; None where that cannot be said."""
@@ -219,14 +224,11 @@ class Following:
         Args:
             template: the counter.
             after: the reading.
-            beside: a counter of the same exporter. Where a pod has that one and not this, this one is zero; a pod
-                without it is left out.
+            beside: a counter of the same exporter. Where a pod has that one and not this, this one is zero.
         """
         before, now = _numbers(self.last.get(template, {})), _numbers(after[template])
         if beside:
-            former = self.last.get(beside, {})
-            now = {place: value for place, value in now.items() if place in after[beside]}
-            before = {place: _ZERO for place in former if place not in before} | before
+            before = {place: _ZERO for place in self.last.get(beside, {}) if place not in before} | before
         return self._added(before, now, size=1)
 
     def _added(
@@ -252,6 +254,11 @@ class Arms:
     def canary_of(self, added: Mapping[Backend, Floats], size: int) -> Floats:
         """Return the canary's counts, of shape [size]."""
         return added.get(self.canary, np.zeros(size))
+
+    def counted(self, events: Mapping[Backend, Floats], totals: Mapping[Backend, Floats]) -> Floats:
+        """Return events among their totals, in the form of ``Interval.signals``."""
+        (n_c, n_s), (c, s) = self.of(totals, 1)[:, 0], self.of(events, 1)[:, 0]
+        return counted(min(c, n_c), min(s, n_s), n_c, n_s)
 
     def of(self, added: Mapping[Backend, Floats], size: int) -> Floats:
         """Return both arms' counts, of shape [2, size], canary first."""
