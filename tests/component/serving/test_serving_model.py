@@ -21,9 +21,11 @@ from backstay_serving.settings import StartError, Threshold
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.serving.conftest import OpenModel, Save
+    from tests.component.serving.conftest import OpenModel, Save
 
     from backstay_serving.state import Endpoint
+
+pytestmark = pytest.mark.component
 
 ROWS = pd.DataFrame({"amount": [1.0, 2.0, 8.0, 9.0], "hour": [3.0, 1.0, 2.0, 4.0]})
 LABELS = np.array([0, 0, 1, 1])

@@ -14,6 +14,8 @@ from sklearn.metrics import roc_auc_score
 from backstay_serving.payload import Table, parse
 from backstay_serving.signature import Unspecified, build_input
 
+pytestmark = pytest.mark.component
+
 SCRIPT = Path(__file__).parents[3] / "pipelines" / "fraud_detector" / "train.py"
 
 

@@ -20,7 +20,9 @@ from backstay_serving.state import Draining, Failed, Ready
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.serving.conftest import OpenModel, Serve
+    from tests.component.serving.conftest import OpenModel, Serve
+
+pytestmark = pytest.mark.component
 
 CHEAP_AND_DEAR = {"dataframe_split": {"columns": ["amount", "hour"], "data": [[1.0, 2.0], [9.0, 3.0]]}}
 HALF = Threshold(0.5)
