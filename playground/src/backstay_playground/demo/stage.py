@@ -67,7 +67,7 @@ class Pace:
     """How fast rollouts go here: minutes in production, seconds on this machine."""
 
     steps: tuple[dict[str, Any], ...] = (
-        {"weight": 5, "minDuration": "6s", "minRequests": 10},
+        {"weight": 10, "minDuration": "6s", "minRequests": 20},
         {"weight": 25, "minDuration": "6s", "minRequests": 40},
         {"weight": 50, "minDuration": "6s", "minRequests": 80},
         {"weight": 100, "minDuration": "8s"},
