@@ -25,8 +25,8 @@ from backstay_playground.playground import Playground
 FAST = Pace(
     steps=(
         {"weight": 20, "minDuration": "3s", "minRequests": 20},
-        {"weight": 50, "minDuration": "3s"},
-        {"weight": 100, "minDuration": "3s"},
+        {"weight": 50, "minDuration": "2s"},
+        {"weight": 100, "minDuration": "1s"},
     ),
     interval="1s",
     warmup="1s",

@@ -38,7 +38,7 @@ NOT_IN_A_ROLLBACK = {
     "alias": "the registry's alias stays on the stable version",
 }
 # From this back-off on (seconds) the pod is replaced, so that the test does not wait for the node.
-LONGEST_BACK_OFF = 2.0
+LONGEST_BACK_OFF = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def impatient(playground: Playground) -> Iterator[None]:
 
 
 def _back_off(container: Any) -> float:
-    """Read the seconds out of ``back-off 4s restarting failed container=...``."""
+    """Read the seconds out of ``back-off 0.5s restarting failed container=...``."""
     waiting = container.state.waiting
     if waiting is None or waiting.reason != "CrashLoopBackOff":
         return 0.0

@@ -22,8 +22,8 @@ MINUTE = 60.0
 STEADY = Pace(
     steps=(
         {"weight": 20, "minDuration": "8s", "minRequests": 20},
-        {"weight": 50, "minDuration": "3s"},
-        {"weight": 100, "minDuration": "3s"},
+        {"weight": 50, "minDuration": "2s"},
+        {"weight": 100, "minDuration": "1s"},
     ),
     interval="1s",
     warmup="1s",
