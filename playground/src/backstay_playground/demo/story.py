@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from backstay_playground.demo.rollouts import Observer, Promotion, Rollback, timestamp
-from backstay_playground.demo.stage import BRANCH, MODEL, PRODUCTION, REPOSITORY, Stage
+from backstay_playground.demo.stage import BRANCH, MODEL, PRODUCTION, REPOSITORY, Pace, Stage
 from backstay_playground.demo.traffic import Traffic
 from backstay_playground.demo.watcher import weights
 from backstay_playground.errors import PlaygroundError
@@ -215,8 +215,9 @@ def _check_traffic(document: dict[str, Any], traffic: Traffic, rollback: Rollbac
     late = [a for a in traffic.answers(since=rollback.drained_at + 1) if a.version == rollback.bad]
     if late:
         faults.append(f"{len(late)} requests begun more than 1 s after the drain reached version {rollback.bad}")
-    if document["promotion"]["weights"] != [5, 25, 50, 100]:
-        faults.append(f"version 2 went through the weights {document['promotion']['weights']}, not 5, 25, 50, 100")
+    planned = [step["weight"] for step in Pace().steps]
+    if document["promotion"]["weights"] != planned:
+        faults.append(f"version 2 went through the weights {document['promotion']['weights']}, not {planned}")
     if faults:
         raise PlaygroundError("The demo went wrong: " + "; ".join(faults))
 
