@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from backstay_playground.node.process import Exited, Launch, Process, session
+from backstay_playground.node.process import Exited, Launch, Process, Vanished, session
 from backstay_playground.node.warm import WarmStart
 
 PATIENTLY = retry(stop=stop_after_delay(10), wait=wait_fixed(0.01), retry=retry_if_exception_type(AssertionError))
-# What a container sees of itself, and how it ends: its arguments say so.
+# What a container sees of itself, and how it ends: its arguments say so. One that stays is killed by its test.
 PROGRAM = """
 import json, os, signal, sys, time
 json.dump({"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "name": __name__,
@@ -92,6 +92,7 @@ async def test_programs_outlive_the_one_who_forked_them(tmp_path: Path) -> None:
     warm.close()
     assert process.identity.pid in session(process.identity)
     process.kill()
+    assert await process.ended() == Vanished()
 
 
 @pytest.mark.parametrize("why", ["no module", "Python's own variables", "commands run beside it"])

@@ -115,13 +115,15 @@ class EvidenceLoop:
         try:
             begun = self._clock()
             for ticks in self._ticks(group, interval, due):
-                for reading in await self._read(group, ticks):
-                    self._take([f for f in group if not f.started or f.tick < reading.at], reading)
+                behind = [f for f in group if not f.started or f.tick < ticks[-1]]
+                readings = await self._read(behind, ticks)
+                answered_at = self._clock()
+                for followed in behind:
+                    followed.answered_at = answered_at
+                for reading in readings:
+                    self._take([f for f in behind if not f.started or f.tick < reading.at], reading)
                     # Drains are not to wait until everything that was missed has been judged.
                     await asyncio.sleep(0)
-                answered_at = self._clock()
-                for followed in group:
-                    followed.answered_at = answered_at
             self.last_tick = self._clock()
             self._problem = ""
             metrics.TICKS.labels("read").inc()

@@ -88,6 +88,8 @@ class WarmStart:
     def close(self) -> None:
         """End the forking process; the programs stay."""
         self._socket.close()
+        # It may still be importing.
+        self._server.terminate()
         self._server.wait()
 
     def _is_ready(self) -> bool:
@@ -101,15 +103,16 @@ class WarmStart:
         return self._state is _State.READY
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        if self._state is not _State.READY:
+            return None
         try:
             self._socket.send(json.dumps(request).encode())
             answer = self._socket.recv(_LARGEST)
+            problem = "it has ended"
         except OSError as error:
-            logger.warning("The warm start fails: %s", error)
-            answer = b""
+            answer, problem = b"", str(error)
         if not answer:
-            if self._state is _State.READY:
-                logger.warning("Programs are started cold from now on: the warm start does not answer")
+            logger.warning("Programs are started cold from now on, the warm start does not answer: %s", problem)
             self._state = _State.GONE
             return None
         found: dict[str, Any] = json.loads(answer)
