@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.component.git.conftest import Remote
+    from tests.component.git.bare import Remote
 
 pytestmark = pytest.mark.component
 

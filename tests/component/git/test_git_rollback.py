@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.component.git.bare import FILE, OVERLAY, PROTECTED, once
 
 from backstay.adapters.rollbackcommit import (
     AlreadyDone,
@@ -28,37 +29,17 @@ from backstay.domain.resource import ModelIdentity
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.component.git.conftest import Open, Remote
+    from tests.component.git.bare import Open, Remote
 
     from backstay.adapters.git import Repository
 
 pytestmark = pytest.mark.component
 
-OVERLAY = "applications/fraud-detector/overlays/production"
-FILE = f"{OVERLAY}/model-version.yaml"
-
-
 RequestFor = Callable[..., RollbackRequest]
-PROTECTED = """echo 'error:' >&2
-echo 'error: Not allowed to push to protected branch main' >&2
-echo 'error:' >&2
-exit 1"""
 
 
 def declared(remote: Remote, path: str = FILE) -> ModelIdentity:
     return read_version_file(remote.show(path), name="fraud-detector").identity
-
-
-def once(action: Callable[[], object], at: str) -> Callable[[str], None]:
-    """Return a checkpoint that acts the first time it is reached."""
-    done = threading.Event()
-
-    def reached(point: str) -> None:
-        if point == at and not done.is_set():
-            done.set()
-            action()
-
-    return reached
 
 
 def test_the_commit_restores_the_version_and_rejects_the_bad_one(

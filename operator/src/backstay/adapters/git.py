@@ -1,9 +1,9 @@
-"""Write rollbacks into a Git repository: one commit each, once, and never over somebody else's change."""
+"""Write rollbacks and changes into a Git repository: one commit each, once, and never over somebody else's change."""
 
 import re
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -11,18 +11,25 @@ from typing import Self, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from backstay.adapters.changes import Change, ChangeOutcome, Mark, ProposalOutcome, Proposed
 from backstay.adapters.credentials import Credentials
-from backstay.adapters.gitclone import Clone
-from backstay.adapters.gitcommand import CloneBroken, GitAbsent, GitError, GitRace, GitRefused, GitUnavailable
-from backstay.adapters.gitlocate import Found, Located, VersionFileMissingError, find, locate
+from backstay.adapters.gitclone import Clone, Lease
+from backstay.adapters.gitcommand import (
+    CloneBroken,
+    GitAbsent,
+    GitError,
+    GitProtected,
+    GitRace,
+    GitRefused,
+    GitUnavailable,
+)
+from backstay.adapters.gitdrafts import ChangeSettled, Draft, Drafts, RollbackSettled
+from backstay.adapters.gitlocate import Located, locate
 from backstay.adapters.giturl import parse_url
-from backstay.adapters.render import RenderError, RenderTimeoutError
-from backstay.adapters.renders import Edit, Renders
+from backstay.adapters.proposals import difference, refuse_branch, standing
+from backstay.adapters.renders import Renders
 from backstay.adapters.rollbackcommit import (
-    ID_TRAILER,
-    SUPERSEDED_TRAILER,
     AlreadyDone,
-    AlreadyGood,
     Committed,
     Missing,
     Refused,
@@ -30,11 +37,7 @@ from backstay.adapters.rollbackcommit import (
     RollbackRequest,
     Superseded,
     Unavailable,
-    quarantine_message,
-    rollback_message,
 )
-from backstay.adapters.versionfile import VersionFileError, restore
-from backstay.domain.resource import ModelIdentity, Rejection
 
 _ATTEMPTS = 8
 _AUTHOR = re.compile(r"(?P<name>[^<>\n]+) <(?P<mail>[^<>\s]+)>")
@@ -44,25 +47,6 @@ T = TypeVar("T")
 
 class _PushUnsureError(GitError):
     """A push failed in a way that does not tell whether it arrived."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A commit that waits for the push; ``newer_version`` is set where it only quarantines."""
-
-    request: RollbackRequest
-    commit: str
-    newer_version: str
-
-    def pushed(self) -> RollbackOutcome:
-        if self.newer_version:
-            return Superseded(self.newer_version, self.commit)
-        return Committed(self.commit, datetime.now(UTC))
-
-    def refused(self, error: GitRefused) -> RollbackOutcome:
-        if self.newer_version:
-            return Superseded(self.newer_version, None)
-        return Refused(str(error))
 
 
 class Repository:
@@ -93,13 +77,13 @@ class Repository:
         person = _AUTHOR.fullmatch(author)
         if person is None:
             raise ValueError(f"{author!r} cannot be the author of a commit; write it as Name <mail>")
-        self._author = (person["name"], person["mail"])
         self._clone = Clone(parse_url(url), branch, workdir, credentials=credentials)
         self._workdir = workdir
         self._checkpoint = checkpoint
         self._turn = threading.Lock()
         self._head = ""
-        self._renders = Renders(self._clone, home=workdir)
+        renders = Renders(self._clone, home=workdir)
+        self._drafts = Drafts(self._clone, renders, author=(person["name"], person["mail"]))
 
     def __enter__(self) -> Self:
         return self
@@ -152,12 +136,60 @@ class Repository:
         Every attempt starts from the branch as it is then, and looks for the commits of earlier attempts first. So a
         call repeated after an unknown end does no harm. What the repository does is an outcome, not an exception.
         """
+        once = list({request.rollback_id: request for request in requests}.values())
+        if not once:
+            return []
+        tried: set[str] = set()
         with self._turn:
-            outcomes = self._settle(list({request.rollback_id: request for request in requests}.values()))
+            outcomes = self._tried(lambda: self._roll_back(once, tried))
+        if not isinstance(outcomes, dict):
+            return [outcomes] * len(requests)
         return [outcomes[request.rollback_id] for request in requests]
 
-    def _settle(self, requests: list[RollbackRequest]) -> dict[str, RollbackOutcome]:
+    def change(self, change: Change) -> ChangeOutcome:
+        """Commit a change to the branch, on top of whatever it is by then; as careful as `rollback`."""
         tried: set[str] = set()
+        with self._turn:
+            return self._tried(lambda: self._change(change, tried))
+
+    def propose(self, request: RollbackRequest | Change, *, branch: str) -> ProposalOutcome:
+        """Put what `rollback` or `change` would commit on a branch of its own, for a pull request.
+
+        What is there already from an earlier call stays as it is while it fits the base branch, and is made again when
+        the version file has changed there. A rollback that came too late is Superseded, without the rejection that
+        `rollback` would add.
+
+        Args:
+            request: what to propose.
+            branch: its branch, below ``backstay/``. One that holds commits of others is not touched.
+
+        Raises:
+            ValueError: the branch cannot be one for proposals.
+        """
+        refuse_branch(branch)
+        with self._turn:
+            return self._tried(lambda: self._propose(request, branch))
+
+    def withdraw(self, branch: str) -> None:
+        """Delete the branch of a proposal; one that is gone already is no error.
+
+        Raises:
+            ValueError: the branch cannot be one for proposals.
+            GitUnavailable, GitRefused, GitAbsent: it was not deleted; GitRefused where it holds commits of others.
+        """
+        refuse_branch(branch)
+        with self._turn:
+            outcome = self._tried(lambda: self._withdraw(branch))
+        match outcome:
+            case Refused(reason):
+                raise GitRefused(reason)
+            case Missing(reason):
+                raise GitAbsent(reason)
+            case Unavailable(reason):
+                raise GitUnavailable(reason)
+
+    def _tried(self, attempt: Callable[[], T]) -> T | Missing | Refused | Unavailable:
+        """Try again what lost a race or ended in the dark."""
         attempts = Retrying(
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.5, min=0.25, max=2),
@@ -165,108 +197,81 @@ class Repository:
             reraise=True,
         )
         try:
-            return attempts(self._attempt, requests, tried) if requests else {}
+            return attempts(attempt)
         except GitRefused as error:
-            outcome: RollbackOutcome = Refused(str(error))
+            return Refused(str(error))
         except GitAbsent as error:
-            outcome = Missing(str(error))
+            return Missing(str(error))
         except GitError as error:
-            outcome = Unavailable(str(error))
-        return {request.rollback_id: outcome for request in requests}
+            return Unavailable(str(error))
 
-    def _attempt(self, requests: list[RollbackRequest], tried: set[str]) -> dict[str, RollbackOutcome]:
+    def _roll_back(self, requests: list[RollbackRequest], tried: set[str]) -> dict[str, RollbackOutcome]:
         """Decide, commit and push once, from a fresh fetch."""
         head = tip = self._fetch()
         outcomes: dict[str, RollbackOutcome] = {}
-        written: list[_Written] = []
+        drafts: dict[str, Draft] = {}
         for request in requests:
-            try:
-                step = self._recorded(request, head, tried) or self._write(request, tip)
-            except CloneBroken:
-                self._clone.discard()
-                raise
-            if isinstance(step, _Written):
-                written.append(step)
+            with self._mended():
+                step = self._drafts.rollback(request, tip, head=head)
+            if isinstance(step, Draft):
+                drafts[request.rollback_id] = step
                 tip = step.commit
             else:
-                outcomes[request.rollback_id] = step
-        if not written:
+                outcomes[request.rollback_id] = _ours_or_known(step, tried)
+        if not drafts:
             return outcomes
-        tried.update(step.commit for step in written)
+        tried.update(draft.commit for draft in drafts.values())
         try:
             self._push(tip)
         except GitRefused as error:
             if len(requests) > 1:
                 # The server refuses a push as a whole; one resource's protected file must not hold up the others.
-                alone = [self._attempt([request], tried) for request in requests]
+                alone = [self._roll_back([request], tried) for request in requests]
                 return {name: outcome for found in alone for name, outcome in found.items()}
-            return {step.request.rollback_id: step.refused(error) for step in written}
-        return outcomes | {step.request.rollback_id: step.pushed() for step in written}
+            return {name: _refused(draft, error) for name, draft in drafts.items()}
+        return outcomes | {name: _pushed(draft) for name, draft in drafts.items()}
 
-    def _recorded(self, request: RollbackRequest, head: str, tried: set[str]) -> RollbackOutcome | None:
-        """Look for a commit that an earlier attempt has brought to the branch."""
-        since = request.bad_commit
-        bounded = self._clone.is_ancestor(since, head)
-        found = self._clone.read(
-            "log",
-            f"--format=%H %(trailers:key={SUPERSEDED_TRAILER},valueonly,separator=%x20)",
-            "--extended-regexp",
-            f"--grep=^{ID_TRAILER}: {request.rollback_id.replace('.', '[.]')}$",
-            f"{since}..{head}" if bounded else head,
-        )
-        if not found:
-            return None
-        commit, _, newer_version = found.splitlines()[-1].partition(" ")
-        if newer_version:
-            return Superseded(newer_version, commit)
-        return Committed(commit, datetime.now(UTC)) if commit in tried else AlreadyDone(commit)
-
-    def _write(self, request: RollbackRequest, tip: str) -> _Written | RollbackOutcome:
-        """Compare what the file says with what failed, and commit on top of ``tip`` if it is that."""
+    def _change(self, change: Change, tried: set[str]) -> ChangeOutcome:
+        head = self._fetch()
+        with self._mended():
+            step = self._drafts.change(change, head)
+        if not isinstance(step, Draft):
+            return _ours_or_known(step, tried)
+        tried.add(step.commit)
         try:
-            found = find(self._clone, tip, path=request.path, name=request.name)
-            declared = found.declared.identity
-            if not _says(declared, request.bad):
-                return AlreadyGood(tip) if _says(declared, request.good) else self._quarantine(request, found, tip)
-            return _Written(request, self._commit(request, found, tip, newer_version=""), "")
-        except VersionFileMissingError as error:
-            return Missing(str(error))
-        except RenderTimeoutError as error:
-            return Unavailable(str(error))
-        except (VersionFileError, RenderError) as error:
-            return Refused(f"Version {request.good.version} of {request.resource} was not restored in Git: {error}")
+            self._push(step.commit)
+        except GitRefused as error:
+            return Refused(str(error), protected=isinstance(error, GitProtected))
+        return Committed(step.commit, datetime.now(UTC))
 
-    def _quarantine(self, request: RollbackRequest, found: Found, tip: str) -> _Written | RollbackOutcome:
-        """Leave a newer version alone, and only reject the bad one if that does not bar the newer one too."""
-        declared, bad = found.declared.identity, request.bad
-        known = any((entry.version, entry.digest) == (bad.version, bad.digest) for entry in found.declared.rejected)
-        if known or not request.quarantine or (declared.version == bad.version and not bad.digest):
-            return Superseded(declared.version, None)
-        try:
-            commit = self._commit(request, found, tip, newer_version=declared.version)
-        except (VersionFileError, RenderError):
-            return Superseded(declared.version, None)
-        return _Written(request, commit, declared.version)
+    def _propose(self, request: RollbackRequest | Change, branch: str) -> ProposalOutcome:
+        head = self._fetch()
+        with self._mended():
+            match request:
+                case RollbackRequest():
+                    draft: Draft | RollbackSettled | ChangeSettled = self._drafts.rollback(request, head, head=head)
+                case Change():
+                    draft = self._drafts.change(request, head)
+            if not isinstance(draft, Draft):
+                return draft
+            if draft.newer_version:
+                return Superseded(draft.newer_version, None)
+            there, mark = standing(self._clone, branch, head), Mark.of(request)
+            if there.holds(mark, difference(self._clone, head, draft.commit)):
+                return Proposed(branch, there.tip, there.fork)
+        if not there.only(mark, draft.file):
+            return Refused(_foreign(branch))
+        self._push(draft.commit, Lease(branch, there.tip))
+        return Proposed(branch, draft.commit, head)
 
-    def _commit(self, request: RollbackRequest, found: Found, tip: str, *, newer_version: str) -> str:
-        bad = request.bad
-        content = restore(
-            found.content,
-            name=request.name,
-            identity=found.declared.identity if newer_version else request.good,
-            reject=Rejection(bad.version, bad.digest, request.rollback_id) if request.quarantine else None,
-            drop_retry=not newer_version,
-            file=found.entry.path,
-        )
-        message = quarantine_message(request, newer_version) if newer_version else rollback_message(request)
-        commit = self._clone.commit(tip, found.entry, content, message=message, author=self._author)
-        if found.rendered:
-            version = newer_version or request.good.version
-            if tip != self._head:
-                self._clone.checkout(tip)
-            namespace = request.resource.partition("/")[0]
-            self._renders.check(Edit(tip, found, content), name=request.name, namespace=namespace, version=version)
-        return commit
+    def _withdraw(self, branch: str) -> None:
+        head = self._fetch()
+        with self._mended():
+            there = standing(self._clone, branch, head)
+        if there.tip and not there.proposed:
+            raise GitRefused(_foreign(branch))
+        if there.tip:
+            self._push("", Lease(branch, there.tip))
 
     def _fetch(self) -> str:
         self._checkpoint("before:fetch")
@@ -274,10 +279,10 @@ class Repository:
         self._checkpoint("after:fetch")
         return self._head
 
-    def _push(self, commit: str) -> None:
+    def _push(self, commit: str, lease: Lease | None = None) -> None:
         self._checkpoint("before:push")
         try:
-            self._clone.push(commit)
+            self._clone.push(commit, lease)
         except (GitRace, GitRefused):
             raise
         except GitError as error:
@@ -292,6 +297,15 @@ class Repository:
             self._fetch()
         return self._clone.is_ancestor(ancestor, descendant)
 
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Have a clone made again that turns out to be damaged in the middle of an attempt."""
+        try:
+            yield
+        except CloneBroken:
+            self._clone.discard()
+            raise
+
     def _healed(self, read: Callable[[], T]) -> T:
         """Read from the clone, and once more from a new one if it turns out to be damaged."""
         try:
@@ -305,10 +319,26 @@ class Repository:
             raise GitUnavailable(str(error)) from None
 
 
-def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:
-    """Tell whether a file declares a version; name and digest may be left to the base that the overlay patches."""
+def _ours_or_known(step: T, tried: set[str]) -> T | Committed:
+    """Tell a commit that an attempt of this call has made from one that was there before."""
+    if isinstance(step, AlreadyDone) and step.commit in tried:
+        return Committed(step.commit, datetime.now(UTC))
+    return step
+
+
+def _pushed(draft: Draft) -> RollbackOutcome:
+    if draft.newer_version:
+        return Superseded(draft.newer_version, draft.commit)
+    return Committed(draft.commit, datetime.now(UTC))
+
+
+def _refused(draft: Draft, error: GitRefused) -> RollbackOutcome:
+    if draft.newer_version:
+        return Superseded(draft.newer_version, None)
+    return Refused(str(error), protected=isinstance(error, GitProtected))
+
+
+def _foreign(branch: str) -> str:
     return (
-        declared.version == wanted.version
-        and declared.name in {"", wanted.name}
-        and declared.digest in {"", wanted.digest}
+        f"The branch {branch} holds commits of others, so it was left alone; rename it, or delete it if nobody needs it"
     )

@@ -26,6 +26,7 @@ from backstay.adapters.gitcommand import (
 from backstay.adapters.giturl import GitUrl
 
 _HEAD = "refs/backstay/head"
+_PROPOSAL = "refs/backstay/proposal"
 _MOST_PACKS = 60
 _NO_NAME = re.compile(r"^[-./]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\s~^:?*\[\\\x00-\x20\x7f]")
 
@@ -38,6 +39,14 @@ class TreeEntry:
     blob: str
     size: int
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A branch that may be replaced or deleted while its newest commit is ``expected`` (empty: while it is absent)."""
+
+    branch: str
+    expected: str
 
 
 class Clone:
@@ -54,7 +63,7 @@ class Clone:
     """
 
     def __init__(self, url: GitUrl, branch: str, workdir: Path, *, credentials: Credentials | None) -> None:
-        if _NO_NAME.search(branch):
+        if branch and not is_branch_name(branch):
             raise ValueError(f"{branch!r} cannot be the name of a branch of {url.identity}; give one such as main")
         self.tree = workdir / "clone"
         self.next = workdir / "next"
@@ -102,16 +111,33 @@ class Clone:
         for folder in (self.tree, self.next):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def push(self, commit: str) -> None:
+    def push(self, commit: str, lease: Lease | None = None) -> None:
         """Push a commit to the branch; the server takes it only on top of what the branch is then.
+
+        With a lease it goes to that branch instead, in place of what is known to be there; no commit deletes it.
 
         Raises:
             GitRace, GitRefused: nothing arrived.
             GitUnavailable, GitAbsent, CloneBroken: it may have arrived.
         """
+        branch = lease.branch if lease else self._resolved
+        forced = [f"--force-with-lease=refs/heads/{branch}:{lease.expected}"] if lease else []
         self._git.talk(
-            self.tree, "push", "--porcelain", "--no-verify", "origin", f"{commit}:refs/heads/{self._resolved}"
+            self.tree, "push", "--porcelain", "--no-verify", *forced, "origin", f"{commit}:refs/heads/{branch}"
         )
+
+    def fetch_proposal(self, branch: str) -> str:
+        """Fetch a branch beside the one that is followed, and return its newest commit; empty if there is none.
+
+        Raises:
+            GitUnavailable, GitRefused, GitAbsent, GitRace, CloneBroken: the branch could not be read.
+        """
+        name = f"refs/heads/{branch}"
+        listed = self._git.talk(self.tree, "ls-remote", "origin", name).text.splitlines()
+        if not any(line.endswith(f"\t{name}") for line in listed):
+            return ""
+        self._git.talk(self.tree, *_fetch("--no-filter", "origin", f"+{name}:{_PROPOSAL}"))
+        return self.read("rev-parse", _PROPOSAL)
 
     def tidy(self) -> None:
         """Pack what many fetches have left behind; costs nothing while that is little."""
@@ -288,6 +314,11 @@ class Clone:
             if line.startswith("ref: refs/heads/"):
                 return line.removeprefix("ref: refs/heads/").partition("\t")[0]
         raise GitAbsent(f"{self._url.identity} has no default branch; name the branch to write to")
+
+
+def is_branch_name(branch: str) -> bool:
+    """Tell whether a text can be the name of a branch, and nothing that git would take for something else."""
+    return bool(branch) and not _NO_NAME.search(branch)
 
 
 def _is_name(commit: str) -> bool:

@@ -36,7 +36,7 @@ _SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 -
 
 _RACE = re.compile(
     r"non-fast-forward|fetch first|cannot lock ref|incorrect old value provided|reference already exists"
-    r"|failed to update ref",
+    r"|failed to update ref|stale info",
     re.IGNORECASE,
 )
 # A server with a fault of its own rejects a push too, but will not the next time.
@@ -53,6 +53,9 @@ _REFUSED = re.compile(
     r"|HTTP 40[13]|permission (?:to .*)?denied|access denied|write access .*not granted|not allowed to|protected branch"
     r"|GH0(?:06|13)|TF40\d{4}|hook declined|host key verification failed|certificate",
     re.IGNORECASE,
+)
+_PROTECTED = re.compile(
+    r"protected branch|GH0(?:06|13)|TF402455|hook declined|through (?:a )?pull requests?", re.IGNORECASE
 )
 _NETWORK = re.compile(
     r"could not resolve|failed to connect|couldn't connect|connection (?:refused|reset|timed out|closed)|timed out"
@@ -75,6 +78,10 @@ class GitUnavailable(GitError):  # noqa: N818 - it says what is the case, like t
 
 class GitRefused(GitError):  # noqa: N818 - as above
     """The server knows us and says no, or the URL or credential cannot work: a person must act."""
+
+
+class GitProtected(GitRefused):
+    """The server takes no push of ours to this branch; another branch, and a pull request from it, may do."""
 
 
 class GitAbsent(GitError):  # noqa: N818 - as above
@@ -221,9 +228,8 @@ def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
     if _ABSENT.search(text):
         return GitAbsent(f"{where} has no such repository or branch, or hides it from this credential: {said}")
     if rejected or _REFUSED.search(text):
-        return GitRefused(
-            f"{where} refused: {said}; give the Git credential the right to push, or make the change yourself"
-        )
+        kind = GitProtected if _PROTECTED.search(text) else GitRefused
+        return kind(f"{where} refused: {said}; give the Git credential the right to push, or make the change yourself")
     if _NETWORK.search(text):
         return GitUnavailable(f"{where} cannot be reached: {said}")
     return CloneBroken(f"git failed for {where}: {said}")
