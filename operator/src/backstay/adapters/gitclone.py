@@ -1,7 +1,6 @@
 """A local clone of one branch that survives kills, corruption and a second process."""
 
 import configparser
-import fcntl
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from git.config import GitConfigParser
 
-from backstay.adapters.credentials import Credentials
+from backstay.adapters.credentials import CredentialError, Credentials
 from backstay.adapters.gitcommand import (
     CLONE_SECONDS,
     REMOTE_SECONDS,
@@ -20,14 +19,20 @@ from backstay.adapters.gitcommand import (
     CloneBroken,
     GitAbsent,
     GitRace,
+    GitRefused,
     GitRunner,
     GitUnavailable,
+    unreadable,
 )
+from backstay.adapters.gitkeys import FOLDERS
+from backstay.adapters.gitsigning import Signature, Signer
 from backstay.adapters.giturl import GitUrl
+from backstay.adapters.workfolder import WorkFolder
 
 _HEAD = "refs/backstay/head"
 _PROPOSAL = "refs/backstay/proposal"
 _MOST_PACKS = 60
+_HALF = "making-"
 _NO_NAME = re.compile(r"^[-./]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\s~^:?*\[\\\x00-\x20\x7f]")
 
 
@@ -70,16 +75,15 @@ class Clone:
         self._url = url
         self._branch = branch
         self._resolved = branch
-        self._workdir = workdir
+        self._folder = WorkFolder(workdir, purpose=url.identity, passing=(_HALF, FOLDERS))
         self._credentials = credentials
-        self._lock = -1
+        self._signer = Signer(workdir)
         self._git = GitRunner(url, workdir, credentials)
 
     def close(self) -> None:
-        """Let another process have the work folder."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Remove the keys, and let another process have the work folder."""
+        self._signer.close()
+        self._folder.close()
 
     def fetch(self) -> str:
         """Bring the clone and its files to the branch's newest commit and return that.
@@ -216,9 +220,13 @@ class Clone:
     def commit(self, parent: str, entry: TreeEntry, content: bytes, *, message: str, author: tuple[str, str]) -> str:
         """Make a commit that gives one file of its parent another content; its files are then in `next`.
 
+        It is signed where the credential holds a key for that.
+
         Raises:
             CloneBroken: git failed.
+            GitRefused, GitUnavailable: the commit cannot be signed.
         """
+        signature = self._signature()
         git_dir = self.tree / ".git"
         bound = {
             "GIT_DIR": str(git_dir),
@@ -234,27 +242,31 @@ class Clone:
         in_next("update-index", "--cacheinfo", f"{entry.mode},{blob},{entry.path}")
         in_next("checkout-index", "--force", "--", entry.path)
         name, mail = author
-        identity = ("-c", f"user.name={name}", "-c", f"user.email={mail}")
-        return in_next(*identity, "commit-tree", in_next("write-tree"), "-p", parent, stdin=message.encode())
+        making = ["-c", f"user.name={name}", "-c", f"user.email={mail}", "commit-tree"]
+        if signature is None:
+            return in_next(*making, in_next("write-tree"), "-p", parent, stdin=message.encode())
+        making = [part for setting in signature.settings for part in ("-c", setting)] + [*making, "-S"]
+        making += [in_next("write-tree"), "-p", parent]
+        answer = self._git.local(self.next, *making, stdin=message.encode(), bound={**bound, **signature.environment})
+        if answer.status:
+            raise GitRefused(
+                f"A commit for {self._url.identity} cannot be signed with {signature.key}: {answer.reason}; "
+                "correct the key in the Secret"
+            )
+        return answer.text
+
+    def _signature(self) -> Signature | None:
+        try:
+            return self._signer.signature(self._git.credential())
+        except CredentialError as error:
+            raise GitRefused(str(error)) from None
+        except OSError as error:
+            raise unreadable(error) from None
 
     def _take(self) -> None:
         """Lock the work folder; git's processes hold the lock too, so that one that outlives us keeps it locked."""
-        if self._lock >= 0:
-            return
-        self._workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(self._workdir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise GitUnavailable(
-                f"The work folder for {self._url.identity} is in use by another process; "
-                "let that one end, or give each its own folder"
-            ) from None
-        self._lock = lock
-        self._git = GitRunner(self._url, self._workdir, self._credentials, inherit=lock)
-        for half in self._workdir.glob("making-*"):
-            shutil.rmtree(half, ignore_errors=True)
+        if self._folder.take():
+            self._git = GitRunner(self._url, self._folder.path, self._credentials, inherit=self._folder.lock)
 
     def _is_ours(self) -> bool:
         """Tell whether the work folder holds a clone of this repository and not of another one."""
@@ -285,7 +297,7 @@ class Clone:
             raise GitUnavailable(str(error)) from None
 
     def _clone(self, *options: str) -> str:
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=self._workdir))
+        making = Path(tempfile.mkdtemp(prefix=_HALF, dir=self._folder.path))
         try:
             self._git.read(making, "init", "--quiet", "--initial-branch=none", ".")
             self._git.read(making, "config", "remote.origin.url", self._url.connect)

@@ -4,13 +4,15 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from git.cmd import Git
 
-from backstay.adapters.credentials import CredentialError, Credentials
+from backstay.adapters.credentials import Credential, CredentialError, Credentials
+from backstay.adapters.gitkeys import ssh_command
 from backstay.adapters.giturl import GitUrl, without_user
 
 LOCAL_SECONDS = 60.0
@@ -32,7 +34,6 @@ _SETTINGS = (
 )
 _FREE: Mapping[str, str] = {}
 _KEPT = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_EXEC_PATH"})
-_SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
 _RACE = re.compile(
     r"non-fast-forward|fetch first|cannot lock ref|incorrect old value provided|reference already exists"
@@ -105,6 +106,11 @@ class Answer:
     err: str
 
     @property
+    def reason(self) -> str:
+        """The lines of the error output that tell a person what happened, as one line."""
+        return _reason(self.err)
+
+    @property
     def text(self) -> str:
         """The standard output as text, without the last newline."""
         return self.out.decode(errors="replace").rstrip("\n")
@@ -156,23 +162,39 @@ class GitRunner:
             GitUnavailable, GitRefused, GitAbsent, GitRace: the remote's answer.
             CloneBroken: none of these: what went wrong is on our side.
         """
-        try:
-            credential = self.credentials.find(self.remote.connect) if self.credentials else None
-            helper = (
-                [] if credential is None else ["-c", f"credential.{_site(self.remote)}.helper={credential.helper()}"]
-            )
-            secrets = () if credential is None else credential.secrets()
-        except CredentialError as error:
-            raise GitRefused(str(error)) from None
-        except OSError as error:
-            raise GitUnavailable(
-                f"The Git credentials cannot be read: {error.strerror}; check the mounted Secret"
-            ) from None
-        environment = {"GIT_ALLOW_PROTOCOL": self.remote.scheme}
-        answer = self._run(folder, (*helper, *arguments), environment, stdin=stdin, seconds=seconds)
+        with ExitStack() as stack:
+            try:
+                credential = self.credential()
+                secrets = () if credential is None else credential.secrets()
+                options, transport = stack.enter_context(self._transport(credential))
+            except CredentialError as error:
+                raise GitRefused(str(error)) from None
+            except OSError as error:
+                raise unreadable(error) from None
+            environment = {"GIT_ALLOW_PROTOCOL": self.remote.scheme, **transport}
+            answer = self._run(folder, (*options, *arguments), environment, stdin=stdin, seconds=seconds)
         if answer.status:
             raise failure(self.remote, f"{answer.err}\n{answer.text}", secrets)
         return answer
+
+    def credential(self) -> Credential | None:
+        """Look the credential up, as its files are now.
+
+        Raises:
+            CredentialError, OSError: it cannot be used or read.
+        """
+        return self.credentials.find(self.remote.connect) if self.credentials else None
+
+    @contextmanager
+    def _transport(self, credential: Credential | None) -> Iterator[tuple[list[str], Mapping[str, str]]]:
+        """Return git's options and environment for reaching the remote."""
+        if self.remote.scheme == "ssh":
+            with ssh_command(credential, self.home) as command:
+                yield [], {"GIT_SSH_COMMAND": command}
+        elif credential is None or not credential.password.is_file():
+            yield [], {}
+        else:
+            yield ["-c", f"credential.{_site(self.remote)}.helper={credential.helper()}"], {}
 
     def _run(
         self, folder: Path, arguments: tuple[str, ...], environment: Mapping[str, str], *, stdin: bytes, seconds: float
@@ -186,7 +208,6 @@ class GitRunner:
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "",
             "SSH_ASKPASS": "",
-            "GIT_SSH_COMMAND": _SSH,
             "GIT_LITERAL_PATHSPECS": "1",
             "GIT_CEILING_DIRECTORIES": str(folder.resolve().parent),
             **environment,
@@ -214,6 +235,11 @@ class GitRunner:
                 "the server may be hanging"
             ) from None
         return Answer(process.returncode, out, err.decode(errors="replace"))
+
+
+def unreadable(error: OSError) -> GitUnavailable:
+    """Say that the mounted Secret does not serve at the moment."""
+    return GitUnavailable(f"The Git credentials cannot be read: {error.strerror}; check the mounted Secret")
 
 
 def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
