@@ -89,6 +89,7 @@ def gnupg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpg]:
     """A person's GnuPG."""
     home = tmp_path_factory.getbasetemp().parent / f"g{os.getpid()}"
     home.mkdir(mode=0o700)
+    (home / "gpg-agent.conf").write_text("s2k-count 65536\n")  # measuring a better one takes seconds
 
     def gpg(*arguments: str) -> bytes:
         return run("gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments, GNUPGHOME=str(home))

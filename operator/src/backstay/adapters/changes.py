@@ -33,8 +33,9 @@ class Change:
     Args:
         path: the folder in the repository that declares the ModelDeployment.
         name: the ModelDeployment's name in the version file.
-        edit: given the file's bytes, what it declares and its path, returns the new bytes. It is called again at every
-            attempt, with the file as it is then, and raises VersionFileError to refuse.
+        edit: given the file's bytes, what it declares and its path, returns the new bytes, or raises VersionFileError
+            to refuse. It is called at every attempt, with the file as it is then. For the same file it must return the
+            same: a proposal that is there already is compared with it.
         message: the commit's message; trailers are added to it.
         change_id: names this change for ever, so that at most one commit with it exists; may be empty.
 
@@ -90,7 +91,7 @@ class Mark:
                 return Mark(f"{ID_TRAILER}: {request.rollback_id}", f"{RESOURCE_TRAILER}: {request.resource}")
             case Change():
                 once = f"{CHANGE_TRAILER}: {request.change_id}" if request.change_id else ""
-                return Mark(once, f"{PATH_TRAILER}: {request.path} {request.name}")
+                return Mark(once, f"{PATH_TRAILER}: {request.path.strip('/')} {request.name}")
 
 
 def change_message(change: Change) -> str:

@@ -2,24 +2,19 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from backstay.adapters.changes import Change, ChangeOutcome, Mark, ProposalOutcome, Proposed
 from backstay.adapters.credentials import Credentials
+from backstay.adapters.gitbranch import Branch
 from backstay.adapters.gitclone import Clone, Lease
 from backstay.adapters.gitcommand import (
-    CloneBroken,
     GitAbsent,
-    GitError,
     GitProtected,
-    GitRace,
     GitRefused,
     GitUnavailable,
 )
@@ -39,14 +34,9 @@ from backstay.adapters.rollbackcommit import (
     Unavailable,
 )
 
-_ATTEMPTS = 8
 _AUTHOR = re.compile(r"(?P<name>[^<>\n]+) <(?P<mail>[^<>\s]+)>")
 
 T = TypeVar("T")
-
-
-class _PushUnsureError(GitError):
-    """A push failed in a way that does not tell whether it arrived."""
 
 
 class Repository:
@@ -78,10 +68,8 @@ class Repository:
         if person is None:
             raise ValueError(f"{author!r} cannot be the author of a commit; write it as Name <mail>")
         self._clone = Clone(parse_url(url), branch, workdir, credentials=credentials)
-        self._workdir = workdir
-        self._checkpoint = checkpoint
+        self._branch = Branch(self._clone, checkpoint)
         self._turn = threading.Lock()
-        self._head = ""
         renders = Renders(self._clone, home=workdir)
         self._drafts = Drafts(self._clone, renders, author=(person["name"], person["mail"]))
 
@@ -105,7 +93,7 @@ class Repository:
             GitUnavailable, GitRefused, GitAbsent: why it could not be read.
         """
         with self._turn:
-            head = self._fetch()
+            head = self._branch.fetch()
             self._clone.tidy()
             return head
 
@@ -117,7 +105,7 @@ class Repository:
             GitUnavailable, GitRefused, GitAbsent: why the repository could not be read.
         """
         with self._turn:
-            return self._healed(lambda: locate(self._clone, self._head or self._fetch(), path=path, name=name))
+            return self._branch.healed(lambda: locate(self._clone, self._branch.head, path=path, name=name))
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Tell whether a commit is another one or comes before it; an unknown commit is looked for on the branch.
@@ -128,7 +116,7 @@ class Repository:
         if ancestor == descendant:
             return True
         with self._turn:
-            return self._healed(lambda: self._contains(ancestor, descendant))
+            return self._branch.healed(lambda: self._branch.contains(ancestor, descendant))
 
     def rollback(self, requests: Sequence[RollbackRequest]) -> list[RollbackOutcome]:
         """Write rollbacks, a commit each and all in one push, and return what came of each.
@@ -141,7 +129,7 @@ class Repository:
             return []
         tried: set[str] = set()
         with self._turn:
-            outcomes = self._tried(lambda: self._roll_back(once, tried))
+            outcomes = self._branch.tried(lambda: self._roll_back(once, tried))
         if not isinstance(outcomes, dict):
             return [outcomes] * len(requests)
         return [outcomes[request.rollback_id] for request in requests]
@@ -150,7 +138,7 @@ class Repository:
         """Commit a change to the branch, on top of whatever it is by then; as careful as `rollback`."""
         tried: set[str] = set()
         with self._turn:
-            return self._tried(lambda: self._change(change, tried))
+            return self._branch.tried(lambda: self._change(change, tried))
 
     def propose(self, request: RollbackRequest | Change, *, branch: str) -> ProposalOutcome:
         """Put what `rollback` or `change` would commit on a branch of its own, for a pull request.
@@ -168,7 +156,7 @@ class Repository:
         """
         refuse_branch(branch)
         with self._turn:
-            return self._tried(lambda: self._propose(request, branch))
+            return self._branch.tried(lambda: self._propose(request, branch))
 
     def withdraw(self, branch: str) -> None:
         """Delete the branch of a proposal; one that is gone already is no error.
@@ -179,7 +167,7 @@ class Repository:
         """
         refuse_branch(branch)
         with self._turn:
-            outcome = self._tried(lambda: self._withdraw(branch))
+            outcome = self._branch.tried(lambda: self._withdraw(branch))
         match outcome:
             case Refused(reason):
                 raise GitRefused(reason)
@@ -188,30 +176,13 @@ class Repository:
             case Unavailable(reason):
                 raise GitUnavailable(reason)
 
-    def _tried(self, attempt: Callable[[], T]) -> T | Missing | Refused | Unavailable:
-        """Try again what lost a race or ended in the dark."""
-        attempts = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.5, min=0.25, max=2),
-            retry=retry_if_exception_type((GitRace, _PushUnsureError, CloneBroken)),
-            reraise=True,
-        )
-        try:
-            return attempts(attempt)
-        except GitRefused as error:
-            return Refused(str(error))
-        except GitAbsent as error:
-            return Missing(str(error))
-        except GitError as error:
-            return Unavailable(str(error))
-
     def _roll_back(self, requests: list[RollbackRequest], tried: set[str]) -> dict[str, RollbackOutcome]:
         """Decide, commit and push once, from a fresh fetch."""
-        head = tip = self._fetch()
+        head = tip = self._branch.fetch()
         outcomes: dict[str, RollbackOutcome] = {}
         drafts: dict[str, Draft] = {}
         for request in requests:
-            with self._mended():
+            with self._branch.mended():
                 step = self._drafts.rollback(request, tip, head=head)
             if isinstance(step, Draft):
                 drafts[request.rollback_id] = step
@@ -222,7 +193,7 @@ class Repository:
             return outcomes
         tried.update(draft.commit for draft in drafts.values())
         try:
-            self._push(tip)
+            self._branch.push(tip)
         except GitRefused as error:
             if len(requests) > 1:
                 # The server refuses a push as a whole; one resource's protected file must not hold up the others.
@@ -232,21 +203,21 @@ class Repository:
         return outcomes | {name: _pushed(draft) for name, draft in drafts.items()}
 
     def _change(self, change: Change, tried: set[str]) -> ChangeOutcome:
-        head = self._fetch()
-        with self._mended():
+        head = self._branch.fetch()
+        with self._branch.mended():
             step = self._drafts.change(change, head)
         if not isinstance(step, Draft):
             return _ours_or_known(step, tried)
         tried.add(step.commit)
         try:
-            self._push(step.commit)
+            self._branch.push(step.commit)
         except GitRefused as error:
             return Refused(str(error), protected=isinstance(error, GitProtected))
         return Committed(step.commit, datetime.now(UTC))
 
     def _propose(self, request: RollbackRequest | Change, branch: str) -> ProposalOutcome:
-        head = self._fetch()
-        with self._mended():
+        head = self._branch.fetch()
+        with self._branch.mended():
             match request:
                 case RollbackRequest():
                     draft: Draft | RollbackSettled | ChangeSettled = self._drafts.rollback(request, head, head=head)
@@ -261,62 +232,17 @@ class Repository:
                 return Proposed(branch, there.tip, there.fork)
         if not there.only(mark, draft.file):
             return Refused(_foreign(branch))
-        self._push(draft.commit, Lease(branch, there.tip))
+        self._branch.push(draft.commit, Lease(branch, there.tip))
         return Proposed(branch, draft.commit, head)
 
     def _withdraw(self, branch: str) -> None:
-        head = self._fetch()
-        with self._mended():
+        head = self._branch.fetch()
+        with self._branch.mended():
             there = standing(self._clone, branch, head)
         if there.tip and not there.proposed:
             raise GitRefused(_foreign(branch))
         if there.tip:
-            self._push("", Lease(branch, there.tip))
-
-    def _fetch(self) -> str:
-        self._checkpoint("before:fetch")
-        self._head = self._clone.fetch()
-        self._checkpoint("after:fetch")
-        return self._head
-
-    def _push(self, commit: str, lease: Lease | None = None) -> None:
-        self._checkpoint("before:push")
-        try:
-            self._clone.push(commit, lease)
-        except (GitRace, GitRefused):
-            raise
-        except GitError as error:
-            if isinstance(error, CloneBroken):
-                self._clone.discard()
-            raise _PushUnsureError(str(error)) from None
-        self._checkpoint("after:push")
-
-    def _contains(self, ancestor: str, descendant: str) -> bool:
-        known = self._head and self._clone.knows(ancestor) and self._clone.knows(descendant)
-        if not known:
-            self._fetch()
-        return self._clone.is_ancestor(ancestor, descendant)
-
-    @contextmanager
-    def _mended(self) -> Iterator[None]:
-        """Have a clone made again that turns out to be damaged in the middle of an attempt."""
-        try:
-            yield
-        except CloneBroken:
-            self._clone.discard()
-            raise
-
-    def _healed(self, read: Callable[[], T]) -> T:
-        """Read from the clone, and once more from a new one if it turns out to be damaged."""
-        try:
-            return read()
-        except CloneBroken:
-            self._clone.discard()
-            self._head = ""
-        try:
-            return read()
-        except CloneBroken as error:
-            raise GitUnavailable(str(error)) from None
+            self._branch.push("", Lease(branch, there.tip))
 
 
 def _ours_or_known(step: T, tried: set[str]) -> T | Committed:

@@ -24,6 +24,7 @@ from backstay.adapters.gitcommand import (
     GitUnavailable,
     unreadable,
 )
+from backstay.adapters.gitcommit import NewCommit, write_commit
 from backstay.adapters.gitkeys import FOLDERS
 from backstay.adapters.gitsigning import Signature, Signer
 from backstay.adapters.giturl import GitUrl
@@ -136,6 +137,8 @@ class Clone:
         Raises:
             GitUnavailable, GitRefused, GitAbsent, GitRace, CloneBroken: the branch could not be read.
         """
+        if branch == self._resolved:
+            raise GitRefused(f"{branch} of {self._url.identity} is the branch to change; propose it on another one")
         name = f"refs/heads/{branch}"
         listed = self._git.talk(self.tree, "ls-remote", "origin", name).text.splitlines()
         if not any(line.endswith(f"\t{name}") for line in listed):
@@ -217,43 +220,14 @@ class Clone:
         out = self._git.read(self.tree, "cat-file", "--batch", stdin=asked).out
         return list(zip(commits, _batch(out), strict=True))
 
-    def commit(self, parent: str, entry: TreeEntry, content: bytes, *, message: str, author: tuple[str, str]) -> str:
-        """Make a commit that gives one file of its parent another content; its files are then in `next`.
-
-        It is signed where the credential holds a key for that.
+    def commit(self, commit: NewCommit) -> str:
+        """Make a commit, whose files are then in `next`; it is signed where the credential holds a key for that.
 
         Raises:
             CloneBroken: git failed.
             GitRefused, GitUnavailable: the commit cannot be signed.
         """
-        signature = self._signature()
-        git_dir = self.tree / ".git"
-        bound = {
-            "GIT_DIR": str(git_dir),
-            "GIT_WORK_TREE": str(self.next),
-            "GIT_INDEX_FILE": str(git_dir / "backstay-next"),
-        }
-
-        def in_next(*arguments: str, stdin: bytes = b"") -> str:
-            return self._git.read(self.next, *arguments, stdin=stdin, bound=bound).text
-
-        blob = in_next("hash-object", "-w", "--stdin", stdin=content)
-        in_next("read-tree", "--reset", "-u", parent)
-        in_next("update-index", "--cacheinfo", f"{entry.mode},{blob},{entry.path}")
-        in_next("checkout-index", "--force", "--", entry.path)
-        name, mail = author
-        making = ["-c", f"user.name={name}", "-c", f"user.email={mail}", "commit-tree"]
-        if signature is None:
-            return in_next(*making, in_next("write-tree"), "-p", parent, stdin=message.encode())
-        making = [part for setting in signature.settings for part in ("-c", setting)] + [*making, "-S"]
-        making += [in_next("write-tree"), "-p", parent]
-        answer = self._git.local(self.next, *making, stdin=message.encode(), bound={**bound, **signature.environment})
-        if answer.status:
-            raise GitRefused(
-                f"A commit for {self._url.identity} cannot be signed with {signature.key}: {answer.reason}; "
-                "correct the key in the Secret"
-            )
-        return answer.text
+        return write_commit(self._git, self.tree, self.next, commit=commit, signature=self._signature())
 
     def _signature(self) -> Signature | None:
         try:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from backstay.adapters.changes import Change, Mark, Unchanged, change_message
 from backstay.adapters.gitclone import Clone
+from backstay.adapters.gitcommit import NewCommit
 from backstay.adapters.gitlocate import Found, VersionFileMissingError, find
 from backstay.adapters.render import RenderError, RenderTimeoutError
 from backstay.adapters.renders import Edit, Renders
@@ -159,7 +160,8 @@ class Drafts:
         return Draft(commit, found.entry.path, newer_version)
 
     def _commit(self, tip: str, found: Found, content: bytes, message: str) -> str:
-        return self._clone.commit(tip, found.entry, content, message=message, author=self._author)
+        entry = found.entry
+        return self._clone.commit(NewCommit(tip, entry.path, entry.mode, content, message, self._author))
 
 
 def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from backstay.adapters.changes import CHANGE_TRAILER, Mark
+from backstay.adapters.changes import PATH_TRAILER, Mark
 from backstay.adapters.gitclone import Clone, is_branch_name
 from backstay.adapters.rollbackcommit import ID_TRAILER
 
@@ -42,7 +42,7 @@ class Standing:
     @property
     def proposed(self) -> bool:
         """Whether all commits of the branch were made for proposals."""
-        marks = (f"{ID_TRAILER}: ", f"{CHANGE_TRAILER}: ")
+        marks = (f"{ID_TRAILER}: ", f"{PATH_TRAILER}: ")
         return bool(self.fork) and all(any(line.startswith(marks) for line in lines) for lines in self.commits)
 
 
