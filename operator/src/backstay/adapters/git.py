@@ -3,10 +3,11 @@
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from backstay.adapters.changes import Change, ChangeOutcome, Mark, ProposalOutcome, Proposed
 from backstay.adapters.credentials import Credentials
@@ -37,6 +38,41 @@ from backstay.adapters.rollbackcommit import (
 _AUTHOR = re.compile(r"(?P<name>[^<>\n]+) <(?P<mail>[^<>\s]+)>")
 
 T = TypeVar("T")
+_Rolled = dict[str, RollbackOutcome]
+
+
+@dataclass(slots=True)
+class _Memory(Generic[T]):
+    """What the attempts of one call have decided at ``head``, and the commits that they have ``tried`` to push."""
+
+    tried: set[str] = field(default_factory=set)
+    head: str = ""
+    settled: dict[str, T] = field(default_factory=dict)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+
+    @property
+    def last(self) -> str:
+        """The commit that brings all drafts."""
+        return list(self.drafts.values())[-1].commit
+
+    def forget(self, head: str) -> None:
+        """Begin to decide again."""
+        self.head, self.settled, self.drafts = head, {}, {}
+
+    def note(self, name: str, step: Draft | T | AlreadyDone) -> str:
+        """Keep a decision, and return its commit if it is a new one."""
+        if isinstance(step, Draft):
+            self.drafts[name] = step
+            self.tried.add(step.commit)
+            return step.commit
+        known = isinstance(step, AlreadyDone) and step.commit in self.tried
+        self.settled[name] = Committed(step.commit, datetime.now(UTC)) if known else step
+        return ""
+
+    def replace(self, head: str, drafts: list[Draft]) -> None:
+        """Keep the same decisions with other commits, on top of ``head``."""
+        self.head, self.drafts = head, dict(zip(self.drafts, drafts, strict=True))
+        self.tried.update(draft.commit for draft in drafts)
 
 
 class Repository:
@@ -127,18 +163,18 @@ class Repository:
         once = list({request.rollback_id: request for request in requests}.values())
         if not once:
             return []
-        tried: set[str] = set()
+        memory = _Memory[RollbackOutcome]()
         with self._turn:
-            outcomes = self._branch.tried(lambda: self._roll_back(once, tried))
+            outcomes = self._branch.tried(lambda: self._roll_back(once, memory))
         if not isinstance(outcomes, dict):
             return [outcomes] * len(requests)
         return [outcomes[request.rollback_id] for request in requests]
 
     def change(self, change: Change) -> ChangeOutcome:
         """Commit a change to the branch, on top of whatever it is by then; as careful as `rollback`."""
-        tried: set[str] = set()
+        memory = _Memory[ChangeOutcome]()
         with self._turn:
-            return self._branch.tried(lambda: self._change(change, tried))
+            return self._branch.tried(lambda: self._change(change, memory))
 
     def propose(self, request: RollbackRequest | Change, *, branch: str) -> ProposalOutcome:
         """Put what `rollback` or `change` would commit on a branch of its own, for a pull request.
@@ -176,51 +212,58 @@ class Repository:
             case Unavailable(reason):
                 raise GitUnavailable(reason)
 
-    def _roll_back(self, requests: list[RollbackRequest], tried: set[str]) -> dict[str, RollbackOutcome]:
+    def _roll_back(self, requests: list[RollbackRequest], memory: "_Memory[RollbackOutcome]") -> _Rolled:
         """Decide, commit and push once, from a fresh fetch."""
-        head = tip = self._branch.fetch()
-        outcomes: dict[str, RollbackOutcome] = {}
-        drafts: dict[str, Draft] = {}
-        for request in requests:
-            with self._branch.mended():
-                step = self._drafts.rollback(request, tip, head=head)
-            if isinstance(step, Draft):
-                drafts[request.rollback_id] = step
-                tip = step.commit
-            else:
-                outcomes[request.rollback_id] = _ours_or_known(step, tried)
-        if not drafts:
-            return outcomes
-        tried.update(draft.commit for draft in drafts.values())
+        if not self._carry_over(memory):
+            memory.forget(self._branch.fetch())
+            tip = memory.head
+            for request in requests:
+                with self._branch.mended():
+                    step = self._drafts.rollback(request, tip)
+                tip = memory.note(request.rollback_id, step) or tip
+        if not memory.drafts:
+            return memory.settled
         try:
-            self._branch.push(tip)
+            self._branch.push(memory.last)
         except GitRefused as error:
             if len(requests) > 1:
                 # The server refuses a push as a whole; one resource's protected file must not hold up the others.
-                alone = [self._roll_back([request], tried) for request in requests]
+                alone = [self._roll_back([request], _Memory(tried=memory.tried)) for request in requests]
                 return {name: outcome for found in alone for name, outcome in found.items()}
-            return {name: _refused(draft, error) for name, draft in drafts.items()}
-        return outcomes | {name: _pushed(draft) for name, draft in drafts.items()}
+            return {name: _refused(draft, error) for name, draft in memory.drafts.items()}
+        return memory.settled | {name: _pushed(draft) for name, draft in memory.drafts.items()}
 
-    def _change(self, change: Change, tried: set[str]) -> ChangeOutcome:
-        head = self._branch.fetch()
-        with self._branch.mended():
-            step = self._drafts.change(change, head)
-        if not isinstance(step, Draft):
-            return _ours_or_known(step, tried)
-        tried.add(step.commit)
+    def _change(self, change: Change, memory: "_Memory[ChangeOutcome]") -> ChangeOutcome:
+        if not self._carry_over(memory):
+            memory.forget(self._branch.fetch())
+            with self._branch.mended():
+                memory.note("", self._drafts.change(change, memory.head))
+        if not memory.drafts:
+            return memory.settled[""]
         try:
-            self._branch.push(step.commit)
+            self._branch.push(memory.last)
         except GitRefused as error:
             return Refused(str(error), protected=isinstance(error, GitProtected))
-        return Committed(step.commit, datetime.now(UTC))
+        return Committed(memory.last, datetime.now(UTC))
+
+    def _carry_over(self, memory: "_Memory[T]") -> bool:
+        """Have what an earlier attempt has decided on top of what others have pushed since, if it still holds."""
+        if not memory.drafts:
+            return False
+        head = self._branch.fetch(files=False)
+        with self._branch.mended():
+            drafts = self._drafts.carried_over(list(memory.drafts.values()), memory.head, head)
+        if drafts is None:
+            return False
+        memory.replace(head, drafts)
+        return True
 
     def _propose(self, request: RollbackRequest | Change, branch: str) -> ProposalOutcome:
         head = self._branch.fetch()
         with self._branch.mended():
             match request:
                 case RollbackRequest():
-                    draft: Draft | RollbackSettled | ChangeSettled = self._drafts.rollback(request, head, head=head)
+                    draft: Draft | RollbackSettled | ChangeSettled = self._drafts.rollback(request, head)
                 case Change():
                     draft = self._drafts.change(request, head)
             if not isinstance(draft, Draft):
@@ -230,7 +273,7 @@ class Repository:
             there, mark = standing(self._clone, branch, head), Mark.of(request)
             if there.holds(mark, difference(self._clone, head, draft.commit)):
                 return Proposed(branch, there.tip, there.fork)
-        if not there.only(mark, draft.file):
+        if not there.only(mark, draft.new.path):
             return Refused(_foreign(branch))
         self._branch.push(draft.commit, Lease(branch, there.tip))
         return Proposed(branch, draft.commit, head)
@@ -243,13 +286,6 @@ class Repository:
             raise GitRefused(_foreign(branch))
         if there.tip:
             self._branch.push("", Lease(branch, there.tip))
-
-
-def _ours_or_known(step: T, tried: set[str]) -> T | Committed:
-    """Tell a commit that an attempt of this call has made from one that was there before."""
-    if isinstance(step, AlreadyDone) and step.commit in tried:
-        return Committed(step.commit, datetime.now(UTC))
-    return step
 
 
 def _pushed(draft: Draft) -> RollbackOutcome:

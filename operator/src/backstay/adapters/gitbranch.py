@@ -37,10 +37,10 @@ class Branch:
         """The newest commit, as it was fetched last; fetched now if it was not yet."""
         return self._head or self.fetch()
 
-    def fetch(self) -> str:
+    def fetch(self, *, files: bool = True) -> str:
         """Fetch the branch and return its newest commit; see `Clone.fetch`."""
         self._checkpoint("before:fetch")
-        self._head = self.clone.fetch()
+        self._head = self.clone.fetch(files=files)
         self._checkpoint("after:fetch")
         return self._head
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from backstay.adapters.gitcommand import (
     GitUnavailable,
     unreadable,
 )
-from backstay.adapters.gitcommit import NewCommit, write_commit
+from backstay.adapters.gitcommit import NewCommit, plant
 from backstay.adapters.gitkeys import FOLDERS
 from backstay.adapters.gitsigning import Signature, Signer
 from backstay.adapters.giturl import GitUrl
@@ -86,8 +87,10 @@ class Clone:
         self._signer.close()
         self._folder.close()
 
-    def fetch(self) -> str:
-        """Bring the clone and its files to the branch's newest commit and return that.
+    def fetch(self, *, files: bool = True) -> str:
+        """Bring the clone to the branch's newest commit and return that.
+
+        The files in `tree` become those of that commit too, unless they are not needed.
 
         Raises:
             GitUnavailable, GitRefused, GitAbsent: why the branch could not be read.
@@ -98,7 +101,7 @@ class Clone:
             if self._is_ours():
                 self._remove_stale_locks()
                 try:
-                    return self._update(self.tree, "--no-filter")
+                    return self._update(self.tree, "--no-filter", files=files)
                 except (CloneBroken, GitRace):  # a fetch races with nobody: its reference is damaged
                     pass
             return self._make()
@@ -220,14 +223,28 @@ class Clone:
         out = self._git.read(self.tree, "cat-file", "--batch", stdin=asked).out
         return list(zip(commits, _batch(out), strict=True))
 
-    def commit(self, commit: NewCommit) -> str:
-        """Make a commit, whose files are then in `next`; it is signed where the credential holds a key for that.
+    def plant(self, commits: Sequence[NewCommit], *, onto: str) -> list[str]:
+        """Make commits one on top of the other, signed where the credential holds a key for that, and return them.
 
         Raises:
             CloneBroken: git failed.
-            GitRefused, GitUnavailable: the commit cannot be signed.
+            GitRefused, GitUnavailable: the commits cannot be signed.
         """
-        return write_commit(self._git, self.tree, self.next, commit=commit, signature=self._signature())
+        return plant(self._git, self.tree, commits, onto=onto, signature=self._signature())
+
+    def lay_out(self, commit: str) -> None:
+        """Put the files of a commit that was made here into `next`.
+
+        Raises:
+            CloneBroken: git failed.
+        """
+        git_dir = self.tree / ".git"
+        bound = {
+            "GIT_DIR": str(git_dir),
+            "GIT_WORK_TREE": str(self.next),
+            "GIT_INDEX_FILE": str(git_dir / "backstay-next"),
+        }
+        self._git.read(self.next, "read-tree", "--reset", "-u", commit, bound=bound)
 
     def _signature(self) -> Signature | None:
         try:
@@ -283,7 +300,7 @@ class Clone:
             shutil.rmtree(making, ignore_errors=True)
         return head
 
-    def _update(self, folder: Path, *options: str, seconds: float = REMOTE_SECONDS) -> str:
+    def _update(self, folder: Path, *options: str, seconds: float = REMOTE_SECONDS, files: bool = True) -> str:
         if not self._resolved:
             self._resolved = self._default_branch(folder)
         source = f"+refs/heads/{self._resolved}:{_HEAD}"
@@ -291,7 +308,7 @@ class Clone:
         head, now, *_ = [*self._git.local(folder, "rev-parse", _HEAD, "HEAD").text.splitlines(), "", ""]
         if not _is_name(head):
             raise CloneBroken(f"The local clone of {self._url.identity} has lost the branch")
-        if head != now:
+        if files and head != now:
             self._git.talk(folder, "checkout", "--quiet", "--force", "--detach", head, seconds=seconds)
         return head
 
