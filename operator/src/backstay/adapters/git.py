@@ -47,7 +47,7 @@ class _Memory(Generic[T]):
 
     tried: set[str] = field(default_factory=set)
     head: str = ""
-    settled: dict[str, T] = field(default_factory=dict)
+    settled: dict[str, T | Committed] = field(default_factory=dict)
     drafts: dict[str, Draft] = field(default_factory=dict)
 
     @property
@@ -59,14 +59,16 @@ class _Memory(Generic[T]):
         """Begin to decide again."""
         self.head, self.settled, self.drafts = head, {}, {}
 
-    def note(self, name: str, step: Draft | T | AlreadyDone) -> str:
+    def note(self, name: str, step: Draft | T) -> str:
         """Keep a decision, and return its commit if it is a new one."""
         if isinstance(step, Draft):
             self.drafts[name] = step
             self.tried.add(step.commit)
             return step.commit
-        known = isinstance(step, AlreadyDone) and step.commit in self.tried
-        self.settled[name] = Committed(step.commit, datetime.now(UTC)) if known else step
+        if isinstance(step, AlreadyDone) and step.commit in self.tried:
+            self.settled[name] = Committed(step.commit, datetime.now(UTC))
+        else:
+            self.settled[name] = step
         return ""
 
     def replace(self, head: str, drafts: list[Draft]) -> None:
