@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.component.git.bare import Open, Remote, once
 
 from backstay.adapters.changes import Proposed
 from backstay.adapters.credentials import Credentials
@@ -22,9 +22,6 @@ from backstay.adapters.gitkeys import ssh_command
 from backstay.adapters.rollbackcommit import Committed, Refused, RollbackRequest
 
 pytestmark = pytest.mark.component
-
-if TYPE_CHECKING:
-    from tests.component.git.bare import Open, Remote
 
 RequestFor = Callable[..., RollbackRequest]
 Gpg = Callable[..., bytes]
@@ -169,6 +166,24 @@ def test_commits_are_signed_with_an_ssh_key_and_with_a_new_one_at_once(
     assert [path.stat().st_mode & 0o777 for path in (folder, folder / "signing")] == [0o700, 0o600]
     repository.close()
     assert left(secret.beside / "work") == []
+
+
+def test_signed_commits_that_lose_a_race_are_signed_again(
+    remote: Remote, open_repository: Open, request_for: RequestFor, secret: Secret
+) -> None:
+    private, public = ssh_key(secret.beside)
+    secret.put(signingKey=private, signingFormat="ssh")
+    race = once(lambda: remote.commit({"README.md": "Other\n"}, "a person"), "before:push")
+    repository = open_repository(remote, credentials=secret.credentials, checkpoint=race)
+    other = {"applications/churn/model-version.yaml": remote.text("7", name="churn")}
+    remote.commit(other)
+    churn = {"name": "churn", "good": remote.identity("6", name="churn"), "bad": remote.identity("7", name="churn")}
+    second = request_for(rollback_id="churn", path="applications/churn", **churn)
+    outcomes = repository.rollback([request_for(), second])
+    assert [type(outcome) for outcome in outcomes] == [Committed, Committed]
+    assert remote.git("log", "-3", "--format=%s").splitlines()[2] == "a person"
+    for commit in ("main", "main^"):
+        assert verified_by_ssh(remote, public, secret.beside, commit)
 
 
 @pytest.mark.parametrize("name", ["work", "w" * 80])

@@ -14,6 +14,7 @@ from backstay.adapters.credentials import Credential, CredentialError
 from backstay.adapters.gitkeys import FOLDERS, key_of, private_file
 
 _SECONDS = 30.0
+_KEPT = ("PATH",)
 _GPG_CONF = b"no-tty\nbatch\npinentry-mode error\n"
 # GnuPG puts its sockets there, and the path of a socket has at most 107 bytes.
 _LONGEST_FOLDER = 107 - len("/S.gpg-agent.browser")
@@ -153,12 +154,8 @@ def _run(command: list[str], folder: Path, *, stdin: bytes = b"") -> subprocess.
     Raises:
         CredentialError: it did not end in time.
     """
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(folder),
-        "GNUPGHOME": str(folder),
-        "LC_ALL": "C",
-    }
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    environment |= {"HOME": str(folder), "GNUPGHOME": str(folder), "LC_ALL": "C"}
     try:
         return subprocess.run(
             command,
