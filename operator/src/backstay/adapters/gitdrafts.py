@@ -105,7 +105,7 @@ class Drafts:
             if any(within(path, read) for draft in drafts for read in draft.reads for path in changed if path):
                 return None
             lines = set(self._clone.read("log", "--format=%B", f"{since}..{head}").splitlines())
-            if any(draft.once in lines for draft in drafts):
+            if any(draft.once and draft.once in lines for draft in drafts):
                 return None
         commits = self._clone.plant([draft.new for draft in drafts], onto=head)
         return [replace(draft, commit=commit) for draft, commit in zip(drafts, commits, strict=True)]
