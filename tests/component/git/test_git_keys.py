@@ -186,6 +186,14 @@ def test_signed_commits_that_lose_a_race_are_signed_again(
         assert verified_by_ssh(remote, public, secret.beside, commit)
 
 
+def test_keys_that_a_killed_process_has_left_are_removed(opened: Opened, secret: Secret) -> None:
+    key = secret.beside / "work" / "keys-left" / "key"
+    key.parent.mkdir(parents=True)
+    key.touch()
+    opened().fetch()
+    assert not key.parent.exists()
+
+
 @pytest.mark.parametrize("name", ["work", "w" * 80])
 def test_commits_are_signed_with_an_openpgp_key(
     opened: Opened, request_for: RequestFor, signed: SignedBy, name: str

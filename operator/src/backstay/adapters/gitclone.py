@@ -16,7 +16,6 @@ from backstay.adapters.credentials import CredentialError, Credentials
 from backstay.adapters.gitcommand import (
     CLONE_SECONDS,
     REMOTE_SECONDS,
-    Answer,
     CloneBroken,
     GitAbsent,
     GitRace,
@@ -27,6 +26,7 @@ from backstay.adapters.gitcommand import (
 )
 from backstay.adapters.gitcommit import NewCommit, plant
 from backstay.adapters.gitkeys import FOLDERS
+from backstay.adapters.gitobjects import Objects, is_commit_name
 from backstay.adapters.gitsigning import Signature, Signer
 from backstay.adapters.giturl import GitUrl
 from backstay.adapters.workfolder import WorkFolder
@@ -39,16 +39,6 @@ _NO_NAME = re.compile(r"^[-./]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\s~^:?*\[\\\x0
 
 
 @dataclass(frozen=True, slots=True)
-class TreeEntry:
-    """A file or folder as a commit holds it; ``mode`` is git's, ``100644`` for a regular file, ``size`` is in bytes."""
-
-    mode: str
-    blob: str
-    size: int
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class Lease:
     """A branch that may be replaced or deleted while its newest commit is ``expected`` (empty: while it is absent)."""
 
@@ -56,7 +46,7 @@ class Lease:
     expected: str
 
 
-class Clone:
+class Clone(Objects):
     """The clone in ``workdir``; not for several threads at once.
 
     Args:
@@ -72,15 +62,13 @@ class Clone:
     def __init__(self, url: GitUrl, branch: str, workdir: Path, *, credentials: Credentials | None) -> None:
         if branch and not is_branch_name(branch):
             raise ValueError(f"{branch!r} cannot be the name of a branch of {url.identity}; give one such as main")
-        self.tree = workdir / "clone"
-        self.next = workdir / "next"
+        super().__init__(workdir / "clone", workdir / "next", GitRunner(url, workdir, credentials))
         self._url = url
         self._branch = branch
         self._resolved = branch
         self._folder = WorkFolder(workdir, purpose=url.identity, passing=(_HALF, FOLDERS))
         self._credentials = credentials
         self._signer = Signer(workdir)
-        self._git = GitRunner(url, workdir, credentials)
 
     def close(self) -> None:
         """Remove the keys, and let another process have the work folder."""
@@ -155,56 +143,6 @@ class Clone:
             with suppress(GitUnavailable):  # it takes too long: the next time, or never; a clone with many packs works
                 self.ask("gc", "--quiet")
 
-    def checkout(self, commit: str) -> None:
-        """Put a commit's files into `tree`; one that was made or fetched here.
-
-        Raises:
-            CloneBroken: git failed.
-        """
-        self.read("checkout", "--quiet", "--force", "--detach", commit)
-
-    def knows(self, commit: str) -> bool:
-        """Tell whether the clone has a commit, without asking the server."""
-        return _is_name(commit) and self.ask("cat-file", "-e", f"{commit}^{{commit}}").status == 0
-
-    def is_ancestor(self, older: str, newer: str) -> bool:
-        """Tell whether a commit is another one or comes before it; False if the clone lacks one of them."""
-        return all(map(_is_name, (older, newer))) and self.ask("merge-base", "--is-ancestor", older, newer).status == 0
-
-    def ask(self, *arguments: str) -> Answer:
-        """Run a git command on the clone whose failure is an answer too; it cannot use the network."""
-        return self._git.local(self.tree, *arguments)
-
-    def read(self, *arguments: str) -> str:
-        """Run a git command on the clone that must succeed, and return what it writes; it cannot use the network.
-
-        Raises:
-            CloneBroken: it failed.
-        """
-        return self._git.read(self.tree, *arguments).text
-
-    def entries(self, commit: str, folder: str) -> dict[str, TreeEntry]:
-        """List what a folder of a commit holds, by name; a link in the folder's own path is not followed.
-
-        Raises:
-            KeyError: the commit has no such folder.
-        """
-        answer = self._git.local(self.tree, "ls-tree", "-z", "--long", f"{commit}:{folder}")
-        if answer.status:
-            raise KeyError(folder)
-        found = {}
-        for line in answer.text.split("\0"):
-            about, _, name = line.partition("\t")
-            if name:
-                mode, _, blob, size = about.split()
-                path = f"{folder}/{name}" if folder else name
-                found[name] = TreeEntry(mode, blob, 0 if size == "-" else int(size), path)
-        return found
-
-    def content(self, entry: TreeEntry) -> bytes:
-        """Return a file's bytes as the repository holds them, whatever its attributes say about line ends."""
-        return self._git.read(self.tree, "cat-file", "blob", entry.blob).out
-
     def revisions(self, commit: str, path: str, most: int) -> list[tuple[str, bytes]]:
         """Return the last commits of the branch that changed a file, newest first, with its bytes (empty: deleted).
 
@@ -219,9 +157,7 @@ class Clone:
                 self.tree, *_fetch("--filter=blob:none", "--stdin", "origin"), stdin="\n".join([*wanted, ""]).encode()
             )
         commits = self.read("rev-list", *walk).split()
-        asked = "".join(f"{each}:{path}\n" for each in commits).encode()
-        out = self._git.read(self.tree, "cat-file", "--batch", stdin=asked).out
-        return list(zip(commits, _batch(out), strict=True))
+        return list(zip(commits, self.contents(commits, path), strict=True))
 
     def plant(self, commits: Sequence[NewCommit], *, onto: str) -> list[str]:
         """Make commits one on top of the other, signed where the credential holds a key for that, and return them.
@@ -231,20 +167,6 @@ class Clone:
             GitRefused, GitUnavailable: the commits cannot be signed.
         """
         return plant(self._git, self.tree, commits, onto=onto, signature=self._signature())
-
-    def lay_out(self, commit: str) -> None:
-        """Put the files of a commit that was made here into `next`.
-
-        Raises:
-            CloneBroken: git failed.
-        """
-        git_dir = self.tree / ".git"
-        bound = {
-            "GIT_DIR": str(git_dir),
-            "GIT_WORK_TREE": str(self.next),
-            "GIT_INDEX_FILE": str(git_dir / "backstay-next"),
-        }
-        self._git.read(self.next, "read-tree", "--reset", "-u", commit, bound=bound)
 
     def _signature(self) -> Signature | None:
         try:
@@ -306,7 +228,7 @@ class Clone:
         source = f"+refs/heads/{self._resolved}:{_HEAD}"
         self._git.talk(folder, *_fetch(*options, "origin", source), seconds=seconds)
         head, now, *_ = [*self._git.local(folder, "rev-parse", _HEAD, "HEAD").text.splitlines(), "", ""]
-        if not _is_name(head):
+        if not is_commit_name(head):
             raise CloneBroken(f"The local clone of {self._url.identity} has lost the branch")
         if files and head != now:
             self._git.talk(folder, "checkout", "--quiet", "--force", "--detach", head, seconds=seconds)
@@ -324,24 +246,5 @@ def is_branch_name(branch: str) -> bool:
     return bool(branch) and not _NO_NAME.search(branch)
 
 
-def _is_name(commit: str) -> bool:
-    """Tell a full commit name from what git might take for an option or a moving reference."""
-    return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit) is not None
-
-
 def _fetch(*arguments: str) -> tuple[str, ...]:
     return ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", *arguments)
-
-
-def _batch(out: bytes) -> list[bytes]:
-    """Take apart what ``git cat-file --batch`` writes; an absent file is empty."""
-    found = []
-    while out:
-        about, _, out = out.partition(b"\n")
-        if about.endswith(b" missing"):
-            found.append(b"")
-            continue
-        size = int(about.rsplit(b" ", 1)[1])
-        found.append(out[:size])
-        out = out[size + 1 :]
-    return found
