@@ -1,117 +1,16 @@
 """A bare repository with people who push to it, for real."""
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from tests.component.git.bare import FILE, OVERLAY, Open, Remote, make_remote
 
 from backstay.adapters.git import Repository
 from backstay.adapters.rollbackcommit import RollbackRequest
-from backstay.domain.resource import ModelIdentity
-
-OVERLAY = "applications/fraud-detector/overlays/production"
-FILE = f"{OVERLAY}/model-version.yaml"
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A bare repository, and a person's clone of it."""
-
-    bare: Path
-    person: Path
-    branch: str = "main"
-
-    @staticmethod
-    def text(version: str, *, name: str = "fraud-detector", extra: str = "") -> str:
-        """Return a version file that declares a version."""
-        return (
-            "# Which version production runs.\n"
-            "apiVersion: backstay.dev/v1alpha1\n"
-            "kind: ModelDeployment\n"
-            f"metadata:\n  name: {name}\n"
-            "spec:\n"
-            "  model:\n"
-            f"    name: {name}\n"
-            f'    version: "{version}" # the registered version\n'
-            f"    digest: sha256:{version}{version}\n"
-            f"{extra}"
-        )
-
-    @staticmethod
-    def identity(version: str, *, name: str = "fraud-detector") -> ModelIdentity:
-        """Return what that file declares."""
-        return ModelIdentity(name=name, version=version, digest=f"sha256:{version}{version}")
-
-    @property
-    def url(self) -> str:
-        return f"file://{self.bare}"
-
-    def git(self, *arguments: str, cwd: Path | None = None, check: bool = True) -> str:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-        people = ["-c", "user.name=Person", "-c", "user.email=person@localhost"]
-        done = subprocess.run(
-            ["git", *people, *arguments], cwd=cwd or self.bare, env=environment, check=check, capture_output=True
-        )
-        return done.stdout.decode().rstrip("\n")
-
-    def commit(self, files: Mapping[str, str | bytes | None], message: str = "change") -> str:
-        """Push a commit with these files (None deletes one) and return it."""
-        self.git("pull", "--quiet", "--rebase", "origin", self.branch, cwd=self.person, check=False)
-        for name, content in files.items():
-            file = self.person / name
-            if content is None:
-                file.unlink()
-                continue
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.unlink(missing_ok=True)
-            file.write_bytes(content.encode() if isinstance(content, str) else content)
-        return self.push(message)
-
-    def push(self, message: str) -> str:
-        self.git("add", "--all", cwd=self.person)
-        self.git("commit", "--quiet", "--allow-empty", "--message", message, cwd=self.person)
-        self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{self.branch}", cwd=self.person)
-        return self.git("rev-parse", "HEAD", cwd=self.person)
-
-    def head(self) -> str:
-        return self.git("rev-parse", self.branch)
-
-    def show(self, path: str = FILE, commit: str = "") -> bytes:
-        return subprocess.run(
-            ["git", "cat-file", "blob", f"{commit or self.branch}:{path}"],
-            cwd=self.bare,
-            check=True,
-            capture_output=True,
-        ).stdout
-
-    def trailer(self, name: str, commit: str = "") -> list[str]:
-        form = f"--format=%(trailers:key={name},valueonly)"
-        return self.git("log", "-1", form, commit or self.branch).splitlines()
-
-    def count(self, rollback_id: str) -> int:
-        """Count the commits on the branch that carry the id."""
-        return len(self.git("log", "--format=%H", f"--grep=^Backstay-Rollback-Id: {rollback_id}$", self.branch).split())
-
-    def hook(self, name: str, script: str) -> None:
-        file = self.bare / "hooks" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/sh\n{script}\n")
-        file.chmod(0o755)
-
-
-def make_remote(folder: Path) -> Remote:
-    remote = Remote(folder / "remote.git", folder / "person")
-    folder.mkdir(exist_ok=True)
-    remote.git("init", "--quiet", "--bare", "--initial-branch=main", str(remote.bare), cwd=folder)
-    remote.git("init", "--quiet", "--initial-branch=main", str(remote.person), cwd=folder)
-    remote.git("remote", "add", "origin", str(remote.bare), cwd=remote.person)
-    return remote
 
 
 @pytest.fixture
@@ -121,10 +20,6 @@ def remote(tmp_path: Path) -> Remote:
     remote.commit({FILE: remote.text("6"), "README.md": "Models\n"}, "version 6")
     remote.commit({FILE: remote.text("7")}, "version 7")
     return remote
-
-
-class Open(Protocol):
-    def __call__(self, remote: Remote, folder: str = "work", **options: Any) -> Repository: ...
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from backstay.adapters.gitcommand import GitAbsent, GitUnavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.component.git.conftest import Open, Remote
+    from tests.component.git.bare import Open, Remote
 
     from backstay.adapters.git import Repository
 

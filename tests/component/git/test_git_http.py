@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from backstay.adapters.changes import Proposed
 from backstay.adapters.credentials import Credentials
 from backstay.adapters.git import Repository
 from backstay.adapters.gitcommand import GitRefused, GitRunner, GitUnavailable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.component.git.conftest import Remote
+    from tests.component.git.bare import Remote
 
 pytestmark = pytest.mark.component
 
@@ -240,3 +241,27 @@ def test_a_dead_server_is_unavailable(
     [outcome] = private.rollback([request_for()])
     assert isinstance(outcome, Unavailable)
     assert "cannot be reached" in outcome.reason
+
+
+def test_a_clone_without_old_contents_proposes_and_carries_over(
+    remote: Remote, forge: Forge, secret: Path, tmp_path: Path, request_for: Callable[..., RollbackRequest]
+) -> None:
+    request = request_for()
+    # The first two pushes: of the proposal, and of the rollback that loses a race.
+    pushes = iter([{}, {"README.md": "Once more\n"}])
+
+    def checkpoint(point: str) -> None:
+        if point == "before:push" and (files := next(pushes, None)):
+            remote.commit(files, "a person")
+
+    url, work = f"{forge.url}/remote.git", tmp_path / "work"
+    with Repository(url, "main", workdir=work, credentials=Credentials(secret), checkpoint=checkpoint) as repository:
+        proposed = repository.propose(request, branch="backstay/one")
+        assert isinstance(proposed, Proposed)
+        assert "blob:none" in (work / "clone/.git/config").read_text()
+        remote.commit({"README.md": "Other\n"}, "a person")
+        assert repository.propose(request, branch="backstay/one") == proposed
+        [outcome] = repository.rollback([request])
+    assert isinstance(outcome, Committed)
+    assert remote.show("README.md") == b"Once more\n"
+    assert remote.git("log", "-4", "--format=%s").splitlines()[1:] == ["a person", "a person", "version 7"]

@@ -8,7 +8,7 @@ from backstay.adapters.gitlocate import VersionFileMissingError
 from backstay.adapters.versionfile import VersionFileError
 
 if TYPE_CHECKING:
-    from tests.component.git.conftest import Remote
+    from tests.component.git.bare import Remote
 
     from backstay.adapters.git import Repository
 

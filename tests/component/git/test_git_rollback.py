@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.component.git.bare import FILE, OVERLAY, PROTECTED, once
 
 from backstay.adapters.rollbackcommit import (
     AlreadyDone,
@@ -28,37 +29,17 @@ from backstay.domain.resource import ModelIdentity
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.component.git.conftest import Open, Remote
+    from tests.component.git.bare import Open, Remote
 
     from backstay.adapters.git import Repository
 
 pytestmark = pytest.mark.component
 
-OVERLAY = "applications/fraud-detector/overlays/production"
-FILE = f"{OVERLAY}/model-version.yaml"
-
-
 RequestFor = Callable[..., RollbackRequest]
-PROTECTED = """echo 'error:' >&2
-echo 'error: Not allowed to push to protected branch main' >&2
-echo 'error:' >&2
-exit 1"""
 
 
 def declared(remote: Remote, path: str = FILE) -> ModelIdentity:
     return read_version_file(remote.show(path), name="fraud-detector").identity
-
-
-def once(action: Callable[[], object], at: str) -> Callable[[str], None]:
-    """Return a checkpoint that acts the first time it is reached."""
-    done = threading.Event()
-
-    def reached(point: str) -> None:
-        if point == at and not done.is_set():
-            done.set()
-            action()
-
-    return reached
 
 
 def test_the_commit_restores_the_version_and_rejects_the_bad_one(
@@ -552,3 +533,55 @@ def test_requests_that_make_no_sense_are_refused_at_once(remote: Remote, request
 
 def test_no_request_is_no_work(repository: Repository) -> None:
     assert repository.rollback([]) == []
+
+
+def test_a_lost_race_is_decided_again_only_where_it_matters(
+    remote: Remote, open_repository: Open, request_for: RequestFor
+) -> None:
+    """What others push beside the version file leaves the decision; what they push below its folder does not."""
+    pushed = iter(
+        [
+            {"README.md": "Other\n"},
+            {f"{OVERLAY}-staging/model-version.yaml": remote.text("9")},
+            {FILE: remote.text("7").replace("# Which", "# Still which")},
+        ]
+    )
+
+    def checkpoint(point: str) -> None:
+        if point == "before:push" and (files := next(pushed, None)):
+            remote.commit(files, "a person")
+
+    [outcome] = open_repository(remote, checkpoint=checkpoint).rollback([request_for()])
+    assert isinstance(outcome, Committed)
+    assert remote.show().startswith(b"# Still which")
+    assert declared(remote) == remote.identity("6")
+    assert remote.git("log", "-5", "--format=%s").splitlines()[1:] == ["a person"] * 3 + ["version 7"]
+
+
+def test_a_rollback_that_came_and_went_meanwhile_is_not_made_again(
+    remote: Remote, open_repository: Open, request_for: RequestFor
+) -> None:
+    request = request_for()
+    trailer = f"Backstay-Rollback-Id: {'a' * 64}"
+
+    def came_and_went() -> None:
+        remote.commit({FILE: remote.text("6")}, f"rollback\n\n{trailer}")
+        remote.commit({FILE: remote.text("7")}, "a person takes it back")
+
+    repository = open_repository(remote, checkpoint=once(came_and_went, "before:push"))
+    assert repository.rollback([request]) == [AlreadyDone(remote.git("rev-parse", "main^"))]
+    assert declared(remote) == remote.identity("7")
+
+
+def test_a_base_branch_that_was_set_back_meanwhile_is_decided_anew(
+    remote: Remote, open_repository: Open, request_for: RequestFor
+) -> None:
+    remote.commit({"README.md": "More\n"}, "set back")
+    before = remote.git("rev-parse", "main^")
+    other = remote.git("commit-tree", f"{before}^{{tree}}", "-p", before, "-m", "another way")
+    back = once(lambda: remote.git("update-ref", "refs/heads/main", other), "before:push")
+    [outcome] = open_repository(remote, checkpoint=back).rollback([request_for(bad_commit=before)])
+    assert isinstance(outcome, Committed)
+    assert declared(remote) == remote.identity("6")
+    assert remote.show("README.md") == b"Models\n"
+    assert remote.git("rev-parse", "main^") == other

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backstay.adapters.versionfile import VersionFileError, read_version_file, restore
+from backstay.adapters.versionfile import VersionFileError, read_version_file, restore, retry
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity, Rejection
 
 GOOD = ModelIdentity(name="fraud-detector", version="6", digest="sha256:66")
@@ -173,6 +173,36 @@ def test_retry_is_dropped_only_when_asked() -> None:
     assert "    retryOf: abc\n" in edited(text, drop=False)
 
 
+def test_a_retry_follows_the_fields_or_takes_the_place_of_the_last_one() -> None:
+    once = retry(BLOCK.encode(), name="fraud-detector", rollback_id="abc")
+    assert once.decode() == f"{BLOCK}    retryOf: abc\n"
+    twice = retry(once.replace(b"abc", b"'abc' # why"), name="fraud-detector", rollback_id="7")
+    assert twice.decode() == f"{BLOCK}    retryOf: '7' # why\n"
+
+
+def test_a_retry_adds_to_what_a_merge_key_brings() -> None:
+    common = "x-common: &common {version: '7', retryOf: old}\n"
+    text = common + BLOCK.replace('    version: "7" # keep the quotes\n', "    <<: *common\n")
+    after = retry(text.encode(), name="fraud-detector", rollback_id="new").decode()
+    assert after == f"{text}    retryOf: new\n"
+    with pytest.raises(VersionFileError, match="anchor or merge key"):
+        restore(text.encode(), name="fraud-detector", identity=replace(GOOD, version="7"), reject=None, drop_retry=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "rollback_id", "says"),
+    [
+        (BLOCK, "", r"a\.yaml needs the id of a rollback in spec\.model\.retryOf; give the one to lift"),
+        (BLOCK, "a\nb", r"a\.yaml cannot take a control character in spec\.model\.retryOf"),
+        (f"{BLOCK}    retryOf: &r x\n  other: *r\n", "abc", "change another user"),
+        (BLOCK.replace("fraud-detector\nspec", "other\nspec"), "abc", "holds no ModelDeployment named fraud-detector"),
+    ],
+)
+def test_a_retry_that_cannot_be_written_is_refused(text: str, rollback_id: str, says: str) -> None:
+    with pytest.raises(VersionFileError, match=says):
+        retry(text.encode(), name="fraud-detector", rollback_id=rollback_id, file="a.yaml")
+
+
 def test_the_oldest_of_fifty_rejections_makes_room() -> None:
     entries = "".join(f"      - version: '{number}' # {number}\n" for number in range(50))
     after = edited(f"{BLOCK}    rejectedVersions:\n{entries}", reject=BAD)
@@ -273,22 +303,31 @@ _identities = st.fixed_dictionaries(
 
 
 @st.composite
-def _files(draw: st.DrawFn) -> tuple[str, ModelIdentity, list[tuple[str, str]]]:
-    """Return a file, what it declares, and its pieces: (text, what it belongs to)."""
+def _files(draw: st.DrawFn, *, shared: bool = False) -> tuple[str, ModelIdentity, list[tuple[str, str]]]:
+    """Return a file, what it declares, and its pieces: (text, what it belongs to).
+
+    If ``shared``, its version has an anchor with another user below.
+    """
     identity = draw(_identities)
     indent, newline = draw(st.sampled_from(["  ", "    "])), draw(st.sampled_from(["\n", "\r\n"]))
     fields = [(field, getattr(identity, ours)) for ours, field in IDENTITY_FIELDS.items() if getattr(identity, ours)]
+    fields += [("retryOf", draw(_values))] if draw(st.booleans()) else []
     lines = []
     for field, value in draw(st.permutations([*fields, ("unknown", "kept")])):
         if draw(st.booleans()):
             lines.append((draw(st.sampled_from(["# note", f"{indent}{indent}# note", ""])), "other"))
-        style = draw(st.sampled_from(["'", '"']))
-        lines.append((f"{indent}{indent}{field}: {_dump(value, style)}{draw(_comments)}", field))
+        written = _dump(value, draw(st.sampled_from(["'", '"'])))
+        if value.isdigit() and value.isascii() and draw(st.booleans()):
+            written = value
+        anchored = (shared and field == "version") or draw(st.sampled_from([False, False, True]))
+        anchor = f"&{field} " if anchored else ""
+        lines.append((f"{indent}{indent}{field}: {anchor}{written}{draw(_comments)}", field))
     if draw(st.booleans()):
         lines.append(
             (f"{indent}{indent}rejectedVersions:{draw(st.sampled_from(['', ' []', ' null']))}", "rejectedVersions")
         )
     after = draw(st.sampled_from(["", f"{indent}serving: {{replicas: 3}}", "---\nkind: Other", "# the end\n\n"]))
+    after = "other: *version" if shared else after
     pieces = [
         (draw(st.sampled_from(["", "# head\n", "\ufeff", "\ufeff# head\n"])) + "kind: ModelDeployment", "other"),
         (f"metadata: {{name: m}}\nspec:\n{indent}model:{draw(_comments)}", "other"),
@@ -320,7 +359,9 @@ def test_any_file_says_what_was_wanted_and_keeps_every_other_byte(
     place = 0
     for piece, owner in pieces:
         ours = next((name for name, field in IDENTITY_FIELDS.items() if field == owner), "")
-        touched = owner == "rejectedVersions" or (ours and getattr(wanted, ours) != getattr(declared, ours))
+        touched = owner in {"rejectedVersions", "retryOf"} or (
+            ours and getattr(wanted, ours) != getattr(declared, ours)
+        )
         if not touched:
             place = after.index(piece, place) + len(piece)
     assert restore(after.encode(), name="m", identity=wanted, reject=reject, drop_retry=True) == after.encode()
@@ -330,4 +371,48 @@ def test_any_file_says_what_was_wanted_and_keeps_every_other_byte(
 @given(file=_files())
 def test_restoring_what_is_declared_changes_no_byte(file: tuple[str, ModelIdentity, list[tuple[str, str]]]) -> None:
     text, declared, _ = file
-    assert restore(text.encode(), name="m", identity=declared, reject=None, drop_retry=True) == text.encode()
+    assert restore(text.encode(), name="m", identity=declared, reject=None, drop_retry=False) == text.encode()
+
+
+@settings(deadline=None, max_examples=50)
+@given(file=_files(), wanted=_identities)
+def test_a_bump_keeps_the_rejections_and_drops_the_retry(
+    file: tuple[str, ModelIdentity, list[tuple[str, str]]], wanted: ModelIdentity
+) -> None:
+    text, declared, _ = file
+    rejected = restore(text.encode(), name="m", identity=declared, reject=BAD, drop_retry=False)
+    after = read_version_file(restore(rejected, name="m", identity=wanted, reject=None, drop_retry=True), name="m")
+    assert (after.identity, after.rejected, after.retry_of) == (wanted, (BAD,), "")
+
+
+@settings(deadline=None, max_examples=50)
+@given(file=_files(), rollback_id=_values)
+def test_a_retry_of_any_file_changes_its_own_field_alone_and_can_be_taken_back(
+    file: tuple[str, ModelIdentity, list[tuple[str, str]]], rollback_id: str
+) -> None:
+    text, declared, pieces = file
+    before = read_version_file(text.encode(), name="m")
+    after = retry(text.encode(), name="m", rollback_id=rollback_id)
+    assert read_version_file(after, name="m") == replace(before, retry_of=rollback_id)
+    assert retry(after, name="m", rollback_id=rollback_id) == after
+    place = 0
+    for piece, owner in pieces:
+        if owner != "retryOf":
+            place = after.decode().index(piece, place) + len(piece)
+    if not before.retry_of:
+        assert restore(after, name="m", identity=declared, reject=None, drop_retry=True) == text.encode()
+
+
+@settings(deadline=None, max_examples=50)
+@given(file=_files(shared=True), wanted=_identities)
+def test_another_user_of_the_version_s_anchor_is_never_changed(
+    file: tuple[str, ModelIdentity, list[tuple[str, str]]], wanted: ModelIdentity
+) -> None:
+    text, declared, _ = file
+    kept = restore(text.encode(), name="m", identity=declared, reject=BAD, drop_retry=True)
+    kept = retry(kept, name="m", rollback_id="abc")
+    assert kept.decode().rstrip().endswith("other: *version")
+    assert read_version_file(kept, name="m").identity == declared
+    if wanted.version != declared.version:
+        with pytest.raises(VersionFileError, match="change another user"):
+            restore(text.encode(), name="m", identity=wanted, reject=None, drop_retry=True)

@@ -29,6 +29,10 @@ class Credential:
     username: Path
     password: Path
 
+    def part(self, key: str) -> Path:
+        """Return the file of another key of this credential, such as ``sshKey``; it need not exist."""
+        return self.password.with_suffix(f".{key}")
+
     def helper(self) -> str:
         """Return git's ``credential.helper`` that answers with this credential."""
         user = f'"$(cat {shlex.quote(str(self.username))})"' if self.username.exists() else _DEFAULT_USER
@@ -37,7 +41,9 @@ class Credential:
 
     def secrets(self) -> tuple[str, ...]:
         """Return the password in every form that may turn up in a text, for taking it out again."""
-        password = _text(self.password)
+        password = _text(self.password) if self.password.exists() else ""
+        if not password:
+            return ()
         user = _text(self.username) if self.username.exists() else _DEFAULT_USER
         forms = (password, quote(password, safe=""), b64encode(f"{user}:{password}".encode()).decode())
         return tuple(dict.fromkeys(form for form in forms if form))
@@ -45,6 +51,9 @@ class Credential:
 
 class Credentials:
     """The folder with ``<name>.url`` (a URL prefix), ``<name>.username`` and ``<name>.password`` for each credential.
+
+    An SSH URL takes ``<name>.sshKey`` and ``<name>.knownHosts`` instead (see `gitkeys`), and ``<name>.signingKey`` with
+    ``<name>.signingFormat`` signs the commits (see `gitsigning`).
 
     A prefix holds for whole path segments, and the longest one wins. A folder that is absent holds none.
     """
@@ -74,7 +83,9 @@ class Credentials:
                 raise CredentialError(problems[0])
             return None
         best = max(fitting, key=lambda known: len(known.prefix))
-        if not best.password.is_file() or not _text(best.password):
+        # Over SSH a key takes the password's place, and a folder of this machine needs neither.
+        by_password = wanted.startswith("http")
+        if by_password and not (best.password.is_file() and _text(best.password)):
             raise CredentialError(
                 f"The Git credential for {best.prefix} has no password; add {best.name}.password to the Secret"
             )

@@ -1,28 +1,31 @@
-"""Write rollbacks into a Git repository: one commit each, once, and never over somebody else's change."""
+"""Write rollbacks and changes into a Git repository: one commit each, once, and never over somebody else's change."""
 
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
+from backstay.adapters.changes import Change, ChangeOutcome, Mark, ProposalOutcome, Proposed
 from backstay.adapters.credentials import Credentials
-from backstay.adapters.gitclone import Clone
-from backstay.adapters.gitcommand import CloneBroken, GitAbsent, GitError, GitRace, GitRefused, GitUnavailable
-from backstay.adapters.gitlocate import Found, Located, VersionFileMissingError, find, locate
+from backstay.adapters.gitbranch import Branch
+from backstay.adapters.gitclone import Clone, Lease
+from backstay.adapters.gitcommand import (
+    GitAbsent,
+    GitProtected,
+    GitRefused,
+    GitUnavailable,
+)
+from backstay.adapters.gitdrafts import ChangeSettled, Draft, Drafts, RollbackSettled
+from backstay.adapters.gitlocate import Located, locate
 from backstay.adapters.giturl import parse_url
-from backstay.adapters.render import RenderError, RenderTimeoutError
-from backstay.adapters.renders import Edit, Renders
+from backstay.adapters.proposals import difference, refuse_branch, standing
+from backstay.adapters.renders import Renders
 from backstay.adapters.rollbackcommit import (
-    ID_TRAILER,
-    SUPERSEDED_TRAILER,
     AlreadyDone,
-    AlreadyGood,
     Committed,
     Missing,
     Refused,
@@ -30,39 +33,48 @@ from backstay.adapters.rollbackcommit import (
     RollbackRequest,
     Superseded,
     Unavailable,
-    quarantine_message,
-    rollback_message,
 )
-from backstay.adapters.versionfile import VersionFileError, restore
-from backstay.domain.resource import ModelIdentity, Rejection
 
-_ATTEMPTS = 8
 _AUTHOR = re.compile(r"(?P<name>[^<>\n]+) <(?P<mail>[^<>\s]+)>")
 
 T = TypeVar("T")
+_Rolled = dict[str, RollbackOutcome]
 
 
-class _PushUnsureError(GitError):
-    """A push failed in a way that does not tell whether it arrived."""
+@dataclass(slots=True)
+class _Memory(Generic[T]):
+    """What the attempts of one call have decided at ``head``, and the commits that they have ``tried`` to push."""
 
+    tried: set[str] = field(default_factory=set)
+    head: str = ""
+    settled: dict[str, T | Committed] = field(default_factory=dict)
+    drafts: dict[str, Draft] = field(default_factory=dict)
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A commit that waits for the push; ``newer_version`` is set where it only quarantines."""
+    @property
+    def last(self) -> str:
+        """The commit that brings all drafts."""
+        return list(self.drafts.values())[-1].commit
 
-    request: RollbackRequest
-    commit: str
-    newer_version: str
+    def forget(self, head: str) -> None:
+        """Begin to decide again."""
+        self.head, self.settled, self.drafts = head, {}, {}
 
-    def pushed(self) -> RollbackOutcome:
-        if self.newer_version:
-            return Superseded(self.newer_version, self.commit)
-        return Committed(self.commit, datetime.now(UTC))
+    def note(self, name: str, step: Draft | T) -> str:
+        """Keep a decision, and return its commit if it is a new one."""
+        if isinstance(step, Draft):
+            self.drafts[name] = step
+            self.tried.add(step.commit)
+            return step.commit
+        if isinstance(step, AlreadyDone) and step.commit in self.tried:
+            self.settled[name] = Committed(step.commit, datetime.now(UTC))
+        else:
+            self.settled[name] = step
+        return ""
 
-    def refused(self, error: GitRefused) -> RollbackOutcome:
-        if self.newer_version:
-            return Superseded(self.newer_version, None)
-        return Refused(str(error))
+    def replace(self, head: str, drafts: list[Draft]) -> None:
+        """Keep the same decisions with other commits, on top of ``head``."""
+        self.head, self.drafts = head, dict(zip(self.drafts, drafts, strict=True))
+        self.tried.update(draft.commit for draft in drafts)
 
 
 class Repository:
@@ -93,13 +105,11 @@ class Repository:
         person = _AUTHOR.fullmatch(author)
         if person is None:
             raise ValueError(f"{author!r} cannot be the author of a commit; write it as Name <mail>")
-        self._author = (person["name"], person["mail"])
         self._clone = Clone(parse_url(url), branch, workdir, credentials=credentials)
-        self._workdir = workdir
-        self._checkpoint = checkpoint
+        self._branch = Branch(self._clone, checkpoint)
         self._turn = threading.Lock()
-        self._head = ""
-        self._renders = Renders(self._clone, home=workdir)
+        renders = Renders(self._clone, home=workdir)
+        self._drafts = Drafts(self._clone, renders, author=(person["name"], person["mail"]))
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +131,7 @@ class Repository:
             GitUnavailable, GitRefused, GitAbsent: why it could not be read.
         """
         with self._turn:
-            head = self._fetch()
+            head = self._branch.fetch()
             self._clone.tidy()
             return head
 
@@ -133,7 +143,7 @@ class Repository:
             GitUnavailable, GitRefused, GitAbsent: why the repository could not be read.
         """
         with self._turn:
-            return self._healed(lambda: locate(self._clone, self._head or self._fetch(), path=path, name=name))
+            return self._branch.healed(lambda: locate(self._clone, self._branch.head, path=path, name=name))
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Tell whether a commit is another one or comes before it; an unknown commit is looked for on the branch.
@@ -144,7 +154,7 @@ class Repository:
         if ancestor == descendant:
             return True
         with self._turn:
-            return self._healed(lambda: self._contains(ancestor, descendant))
+            return self._branch.healed(lambda: self._branch.contains(ancestor, descendant))
 
     def rollback(self, requests: Sequence[RollbackRequest]) -> list[RollbackOutcome]:
         """Write rollbacks, a commit each and all in one push, and return what came of each.
@@ -152,163 +162,147 @@ class Repository:
         Every attempt starts from the branch as it is then, and looks for the commits of earlier attempts first. So a
         call repeated after an unknown end does no harm. What the repository does is an outcome, not an exception.
         """
+        once = list({request.rollback_id: request for request in requests}.values())
+        if not once:
+            return []
+        memory = _Memory[RollbackOutcome]()
         with self._turn:
-            outcomes = self._settle(list({request.rollback_id: request for request in requests}.values()))
+            outcomes = self._branch.tried(lambda: self._roll_back(once, memory))
+        if not isinstance(outcomes, dict):
+            return [outcomes] * len(requests)
         return [outcomes[request.rollback_id] for request in requests]
 
-    def _settle(self, requests: list[RollbackRequest]) -> dict[str, RollbackOutcome]:
-        tried: set[str] = set()
-        attempts = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.5, min=0.25, max=2),
-            retry=retry_if_exception_type((GitRace, _PushUnsureError, CloneBroken)),
-            reraise=True,
-        )
-        try:
-            return attempts(self._attempt, requests, tried) if requests else {}
-        except GitRefused as error:
-            outcome: RollbackOutcome = Refused(str(error))
-        except GitAbsent as error:
-            outcome = Missing(str(error))
-        except GitError as error:
-            outcome = Unavailable(str(error))
-        return {request.rollback_id: outcome for request in requests}
+    def change(self, change: Change) -> ChangeOutcome:
+        """Commit a change to the branch, on top of whatever it is by then; as careful as `rollback`."""
+        memory = _Memory[ChangeOutcome]()
+        with self._turn:
+            return self._branch.tried(lambda: self._change(change, memory))
 
-    def _attempt(self, requests: list[RollbackRequest], tried: set[str]) -> dict[str, RollbackOutcome]:
+    def propose(self, request: RollbackRequest | Change, *, branch: str) -> ProposalOutcome:
+        """Put what `rollback` or `change` would commit on a branch of its own, for a pull request.
+
+        What is there already from an earlier call stays as it is while it fits the base branch, and is made again when
+        the version file has changed there. A rollback that came too late is Superseded, without the rejection that
+        `rollback` would add.
+
+        Args:
+            request: what to propose.
+            branch: its branch, below ``backstay/``. One that holds commits of others is not touched.
+
+        Raises:
+            ValueError: the branch cannot be one for proposals.
+        """
+        refuse_branch(branch)
+        with self._turn:
+            return self._branch.tried(lambda: self._propose(request, branch))
+
+    def withdraw(self, branch: str) -> None:
+        """Delete the branch of a proposal; one that is gone already is no error.
+
+        Raises:
+            ValueError: the branch cannot be one for proposals.
+            GitUnavailable, GitRefused, GitAbsent: it was not deleted; GitRefused where it holds commits of others.
+        """
+        refuse_branch(branch)
+        with self._turn:
+            outcome = self._branch.tried(lambda: self._withdraw(branch))
+        match outcome:
+            case Refused(reason):
+                raise GitRefused(reason)
+            case Missing(reason):
+                raise GitAbsent(reason)
+            case Unavailable(reason):
+                raise GitUnavailable(reason)
+
+    def _roll_back(self, requests: list[RollbackRequest], memory: "_Memory[RollbackOutcome]") -> _Rolled:
         """Decide, commit and push once, from a fresh fetch."""
-        head = tip = self._fetch()
-        outcomes: dict[str, RollbackOutcome] = {}
-        written: list[_Written] = []
-        for request in requests:
-            try:
-                step = self._recorded(request, head, tried) or self._write(request, tip)
-            except CloneBroken:
-                self._clone.discard()
-                raise
-            if isinstance(step, _Written):
-                written.append(step)
-                tip = step.commit
-            else:
-                outcomes[request.rollback_id] = step
-        if not written:
-            return outcomes
-        tried.update(step.commit for step in written)
+        if not self._carry_over(memory):
+            memory.forget(self._branch.fetch())
+            tip = memory.head
+            for request in requests:
+                with self._branch.mended():
+                    step = self._drafts.rollback(request, tip)
+                tip = memory.note(request.rollback_id, step) or tip
+        if not memory.drafts:
+            return memory.settled
         try:
-            self._push(tip)
+            self._branch.push(memory.last)
         except GitRefused as error:
             if len(requests) > 1:
                 # The server refuses a push as a whole; one resource's protected file must not hold up the others.
-                alone = [self._attempt([request], tried) for request in requests]
+                alone = [self._roll_back([request], _Memory(tried=memory.tried)) for request in requests]
                 return {name: outcome for found in alone for name, outcome in found.items()}
-            return {step.request.rollback_id: step.refused(error) for step in written}
-        return outcomes | {step.request.rollback_id: step.pushed() for step in written}
+            return {name: _refused(draft, error) for name, draft in memory.drafts.items()}
+        return memory.settled | {name: _pushed(draft) for name, draft in memory.drafts.items()}
 
-    def _recorded(self, request: RollbackRequest, head: str, tried: set[str]) -> RollbackOutcome | None:
-        """Look for a commit that an earlier attempt has brought to the branch."""
-        since = request.bad_commit
-        bounded = self._clone.is_ancestor(since, head)
-        found = self._clone.read(
-            "log",
-            f"--format=%H %(trailers:key={SUPERSEDED_TRAILER},valueonly,separator=%x20)",
-            "--extended-regexp",
-            f"--grep=^{ID_TRAILER}: {request.rollback_id.replace('.', '[.]')}$",
-            f"{since}..{head}" if bounded else head,
-        )
-        if not found:
-            return None
-        commit, _, newer_version = found.splitlines()[-1].partition(" ")
-        if newer_version:
-            return Superseded(newer_version, commit)
-        return Committed(commit, datetime.now(UTC)) if commit in tried else AlreadyDone(commit)
-
-    def _write(self, request: RollbackRequest, tip: str) -> _Written | RollbackOutcome:
-        """Compare what the file says with what failed, and commit on top of ``tip`` if it is that."""
+    def _change(self, change: Change, memory: "_Memory[ChangeOutcome]") -> ChangeOutcome:
+        if not self._carry_over(memory):
+            memory.forget(self._branch.fetch())
+            with self._branch.mended():
+                memory.note("", self._drafts.change(change, memory.head))
+        if not memory.drafts:
+            return memory.settled[""]
         try:
-            found = find(self._clone, tip, path=request.path, name=request.name)
-            declared = found.declared.identity
-            if not _says(declared, request.bad):
-                return AlreadyGood(tip) if _says(declared, request.good) else self._quarantine(request, found, tip)
-            return _Written(request, self._commit(request, found, tip, newer_version=""), "")
-        except VersionFileMissingError as error:
-            return Missing(str(error))
-        except RenderTimeoutError as error:
-            return Unavailable(str(error))
-        except (VersionFileError, RenderError) as error:
-            return Refused(f"Version {request.good.version} of {request.resource} was not restored in Git: {error}")
+            self._branch.push(memory.last)
+        except GitRefused as error:
+            return Refused(str(error), protected=isinstance(error, GitProtected))
+        return Committed(memory.last, datetime.now(UTC))
 
-    def _quarantine(self, request: RollbackRequest, found: Found, tip: str) -> _Written | RollbackOutcome:
-        """Leave a newer version alone, and only reject the bad one if that does not bar the newer one too."""
-        declared, bad = found.declared.identity, request.bad
-        known = any((entry.version, entry.digest) == (bad.version, bad.digest) for entry in found.declared.rejected)
-        if known or not request.quarantine or (declared.version == bad.version and not bad.digest):
-            return Superseded(declared.version, None)
-        try:
-            commit = self._commit(request, found, tip, newer_version=declared.version)
-        except (VersionFileError, RenderError):
-            return Superseded(declared.version, None)
-        return _Written(request, commit, declared.version)
+    def _carry_over(self, memory: "_Memory[T]") -> bool:
+        """Have what an earlier attempt has decided on top of what others have pushed since, if it still holds."""
+        if not memory.drafts:
+            return False
+        head = self._branch.fetch(files=False)
+        with self._branch.mended():
+            drafts = self._drafts.carried_over(list(memory.drafts.values()), memory.head, head)
+        if drafts is None:
+            return False
+        memory.replace(head, drafts)
+        return True
 
-    def _commit(self, request: RollbackRequest, found: Found, tip: str, *, newer_version: str) -> str:
-        bad = request.bad
-        content = restore(
-            found.content,
-            name=request.name,
-            identity=found.declared.identity if newer_version else request.good,
-            reject=Rejection(bad.version, bad.digest, request.rollback_id) if request.quarantine else None,
-            drop_retry=not newer_version,
-            file=found.entry.path,
-        )
-        message = quarantine_message(request, newer_version) if newer_version else rollback_message(request)
-        commit = self._clone.commit(tip, found.entry, content, message=message, author=self._author)
-        if found.rendered:
-            version = newer_version or request.good.version
-            if tip != self._head:
-                self._clone.checkout(tip)
-            namespace = request.resource.partition("/")[0]
-            self._renders.check(Edit(tip, found, content), name=request.name, namespace=namespace, version=version)
-        return commit
+    def _propose(self, request: RollbackRequest | Change, branch: str) -> ProposalOutcome:
+        head = self._branch.fetch()
+        with self._branch.mended():
+            match request:
+                case RollbackRequest():
+                    draft: Draft | RollbackSettled | ChangeSettled = self._drafts.rollback(request, head)
+                case Change():
+                    draft = self._drafts.change(request, head)
+            if not isinstance(draft, Draft):
+                return draft
+            if draft.newer_version:
+                return Superseded(draft.newer_version, None)
+            there, mark = standing(self._clone, branch, head), Mark.of(request)
+            if there.holds(mark, difference(self._clone, head, draft.commit)):
+                return Proposed(branch, there.tip, there.fork)
+        if not there.only(mark, draft.new.path):
+            return Refused(_foreign(branch))
+        self._branch.push(draft.commit, Lease(branch, there.tip))
+        return Proposed(branch, draft.commit, head)
 
-    def _fetch(self) -> str:
-        self._checkpoint("before:fetch")
-        self._head = self._clone.fetch()
-        self._checkpoint("after:fetch")
-        return self._head
-
-    def _push(self, commit: str) -> None:
-        self._checkpoint("before:push")
-        try:
-            self._clone.push(commit)
-        except (GitRace, GitRefused):
-            raise
-        except GitError as error:
-            if isinstance(error, CloneBroken):
-                self._clone.discard()
-            raise _PushUnsureError(str(error)) from None
-        self._checkpoint("after:push")
-
-    def _contains(self, ancestor: str, descendant: str) -> bool:
-        known = self._head and self._clone.knows(ancestor) and self._clone.knows(descendant)
-        if not known:
-            self._fetch()
-        return self._clone.is_ancestor(ancestor, descendant)
-
-    def _healed(self, read: Callable[[], T]) -> T:
-        """Read from the clone, and once more from a new one if it turns out to be damaged."""
-        try:
-            return read()
-        except CloneBroken:
-            self._clone.discard()
-            self._head = ""
-        try:
-            return read()
-        except CloneBroken as error:
-            raise GitUnavailable(str(error)) from None
+    def _withdraw(self, branch: str) -> None:
+        head = self._branch.fetch()
+        with self._branch.mended():
+            there = standing(self._clone, branch, head)
+        if there.tip and not there.proposed:
+            raise GitRefused(_foreign(branch))
+        if there.tip:
+            self._branch.push("", Lease(branch, there.tip))
 
 
-def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:
-    """Tell whether a file declares a version; name and digest may be left to the base that the overlay patches."""
+def _pushed(draft: Draft) -> RollbackOutcome:
+    if draft.newer_version:
+        return Superseded(draft.newer_version, draft.commit)
+    return Committed(draft.commit, datetime.now(UTC))
+
+
+def _refused(draft: Draft, error: GitRefused) -> RollbackOutcome:
+    if draft.newer_version:
+        return Superseded(draft.newer_version, None)
+    return Refused(str(error), protected=isinstance(error, GitProtected))
+
+
+def _foreign(branch: str) -> str:
     return (
-        declared.version == wanted.version
-        and declared.name in {"", wanted.name}
-        and declared.digest in {"", wanted.digest}
+        f"The branch {branch} holds commits of others, so it was left alone; rename it, or delete it if nobody needs it"
     )

@@ -1,46 +1,52 @@
 """A local clone of one branch that survives kills, corruption and a second process."""
 
 import configparser
-import fcntl
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from git.config import GitConfigParser
 
-from backstay.adapters.credentials import Credentials
+from backstay.adapters.credentials import CredentialError, Credentials
 from backstay.adapters.gitcommand import (
     CLONE_SECONDS,
     REMOTE_SECONDS,
-    Answer,
     CloneBroken,
     GitAbsent,
     GitRace,
+    GitRefused,
     GitRunner,
     GitUnavailable,
+    unreadable,
 )
+from backstay.adapters.gitcommit import NewCommit, plant
+from backstay.adapters.gitkeys import FOLDERS
+from backstay.adapters.gitobjects import Objects, is_commit_name
+from backstay.adapters.gitsigning import Signature, Signer
 from backstay.adapters.giturl import GitUrl
+from backstay.adapters.workfolder import WorkFolder
 
 _HEAD = "refs/backstay/head"
+_PROPOSAL = "refs/backstay/proposal"
 _MOST_PACKS = 60
+_HALF = "making-"
 _NO_NAME = re.compile(r"^[-./]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\s~^:?*\[\\\x00-\x20\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
-class TreeEntry:
-    """A file or folder as a commit holds it; ``mode`` is git's, ``100644`` for a regular file, ``size`` is in bytes."""
+class Lease:
+    """A branch that may be replaced or deleted while its newest commit is ``expected`` (empty: while it is absent)."""
 
-    mode: str
-    blob: str
-    size: int
-    path: str
+    branch: str
+    expected: str
 
 
-class Clone:
+class Clone(Objects):
     """The clone in ``workdir``; not for several threads at once.
 
     Args:
@@ -54,26 +60,25 @@ class Clone:
     """
 
     def __init__(self, url: GitUrl, branch: str, workdir: Path, *, credentials: Credentials | None) -> None:
-        if _NO_NAME.search(branch):
+        if branch and not is_branch_name(branch):
             raise ValueError(f"{branch!r} cannot be the name of a branch of {url.identity}; give one such as main")
-        self.tree = workdir / "clone"
-        self.next = workdir / "next"
+        super().__init__(workdir / "clone", workdir / "next", GitRunner(url, workdir, credentials))
         self._url = url
         self._branch = branch
         self._resolved = branch
-        self._workdir = workdir
+        self._folder = WorkFolder(workdir, purpose=url.identity, passing=(_HALF, FOLDERS))
         self._credentials = credentials
-        self._lock = -1
-        self._git = GitRunner(url, workdir, credentials)
+        self._signer = Signer(workdir)
 
     def close(self) -> None:
-        """Let another process have the work folder."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Remove the keys, and let another process have the work folder."""
+        self._signer.close()
+        self._folder.close()
 
-    def fetch(self) -> str:
-        """Bring the clone and its files to the branch's newest commit and return that.
+    def fetch(self, *, files: bool = True) -> str:
+        """Bring the clone to the branch's newest commit and return that.
+
+        The files in `tree` become those of that commit too, unless they are not needed.
 
         Raises:
             GitUnavailable, GitRefused, GitAbsent: why the branch could not be read.
@@ -84,7 +89,7 @@ class Clone:
             if self._is_ours():
                 self._remove_stale_locks()
                 try:
-                    return self._update(self.tree, "--no-filter")
+                    return self._update(self.tree, "--no-filter", files=files)
                 except (CloneBroken, GitRace):  # a fetch races with nobody: its reference is damaged
                     pass
             return self._make()
@@ -102,72 +107,41 @@ class Clone:
         for folder in (self.tree, self.next):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def push(self, commit: str) -> None:
+    def push(self, commit: str, lease: Lease | None = None) -> None:
         """Push a commit to the branch; the server takes it only on top of what the branch is then.
+
+        With a lease it goes to that branch instead, in place of what is known to be there; no commit deletes it.
 
         Raises:
             GitRace, GitRefused: nothing arrived.
             GitUnavailable, GitAbsent, CloneBroken: it may have arrived.
         """
+        branch = lease.branch if lease else self._resolved
+        forced = [f"--force-with-lease=refs/heads/{branch}:{lease.expected}"] if lease else []
         self._git.talk(
-            self.tree, "push", "--porcelain", "--no-verify", "origin", f"{commit}:refs/heads/{self._resolved}"
+            self.tree, "push", "--porcelain", "--no-verify", *forced, "origin", f"{commit}:refs/heads/{branch}"
         )
+
+    def fetch_proposal(self, branch: str) -> str:
+        """Fetch a branch beside the one that is followed, and return its newest commit; empty if there is none.
+
+        Raises:
+            GitUnavailable, GitRefused, GitAbsent, GitRace, CloneBroken: the branch could not be read.
+        """
+        if branch == self._resolved:
+            raise GitRefused(f"{branch} of {self._url.identity} is the branch to change; propose it on another one")
+        name = f"refs/heads/{branch}"
+        listed = self._git.talk(self.tree, "ls-remote", "origin", name).text.splitlines()
+        if not any(line.endswith(f"\t{name}") for line in listed):
+            return ""
+        self._git.talk(self.tree, *_fetch("--no-filter", "origin", f"+{name}:{_PROPOSAL}"))
+        return self.read("rev-parse", _PROPOSAL)
 
     def tidy(self) -> None:
         """Pack what many fetches have left behind; costs nothing while that is little."""
         if len(list((self.tree / ".git/objects/pack").glob("*.pack"))) > _MOST_PACKS:
             with suppress(GitUnavailable):  # it takes too long: the next time, or never; a clone with many packs works
                 self.ask("gc", "--quiet")
-
-    def checkout(self, commit: str) -> None:
-        """Put a commit's files into `tree`; one that was made or fetched here.
-
-        Raises:
-            CloneBroken: git failed.
-        """
-        self.read("checkout", "--quiet", "--force", "--detach", commit)
-
-    def knows(self, commit: str) -> bool:
-        """Tell whether the clone has a commit, without asking the server."""
-        return _is_name(commit) and self.ask("cat-file", "-e", f"{commit}^{{commit}}").status == 0
-
-    def is_ancestor(self, older: str, newer: str) -> bool:
-        """Tell whether a commit is another one or comes before it; False if the clone lacks one of them."""
-        return all(map(_is_name, (older, newer))) and self.ask("merge-base", "--is-ancestor", older, newer).status == 0
-
-    def ask(self, *arguments: str) -> Answer:
-        """Run a git command on the clone whose failure is an answer too; it cannot use the network."""
-        return self._git.local(self.tree, *arguments)
-
-    def read(self, *arguments: str) -> str:
-        """Run a git command on the clone that must succeed, and return what it writes; it cannot use the network.
-
-        Raises:
-            CloneBroken: it failed.
-        """
-        return self._git.read(self.tree, *arguments).text
-
-    def entries(self, commit: str, folder: str) -> dict[str, TreeEntry]:
-        """List what a folder of a commit holds, by name; a link in the folder's own path is not followed.
-
-        Raises:
-            KeyError: the commit has no such folder.
-        """
-        answer = self._git.local(self.tree, "ls-tree", "-z", "--long", f"{commit}:{folder}")
-        if answer.status:
-            raise KeyError(folder)
-        found = {}
-        for line in answer.text.split("\0"):
-            about, _, name = line.partition("\t")
-            if name:
-                mode, _, blob, size = about.split()
-                path = f"{folder}/{name}" if folder else name
-                found[name] = TreeEntry(mode, blob, 0 if size == "-" else int(size), path)
-        return found
-
-    def content(self, entry: TreeEntry) -> bytes:
-        """Return a file's bytes as the repository holds them, whatever its attributes say about line ends."""
-        return self._git.read(self.tree, "cat-file", "blob", entry.blob).out
 
     def revisions(self, commit: str, path: str, most: int) -> list[tuple[str, bytes]]:
         """Return the last commits of the branch that changed a file, newest first, with its bytes (empty: deleted).
@@ -183,52 +157,29 @@ class Clone:
                 self.tree, *_fetch("--filter=blob:none", "--stdin", "origin"), stdin="\n".join([*wanted, ""]).encode()
             )
         commits = self.read("rev-list", *walk).split()
-        asked = "".join(f"{each}:{path}\n" for each in commits).encode()
-        out = self._git.read(self.tree, "cat-file", "--batch", stdin=asked).out
-        return list(zip(commits, _batch(out), strict=True))
+        return list(zip(commits, self.contents(commits, path), strict=True))
 
-    def commit(self, parent: str, entry: TreeEntry, content: bytes, *, message: str, author: tuple[str, str]) -> str:
-        """Make a commit that gives one file of its parent another content; its files are then in `next`.
+    def plant(self, commits: Sequence[NewCommit], *, onto: str) -> list[str]:
+        """Make commits one on top of the other, signed where the credential holds a key for that, and return them.
 
         Raises:
             CloneBroken: git failed.
+            GitRefused, GitUnavailable: the commits cannot be signed.
         """
-        git_dir = self.tree / ".git"
-        bound = {
-            "GIT_DIR": str(git_dir),
-            "GIT_WORK_TREE": str(self.next),
-            "GIT_INDEX_FILE": str(git_dir / "backstay-next"),
-        }
+        return plant(self._git, self.tree, commits, onto=onto, signature=self._signature())
 
-        def in_next(*arguments: str, stdin: bytes = b"") -> str:
-            return self._git.read(self.next, *arguments, stdin=stdin, bound=bound).text
-
-        blob = in_next("hash-object", "-w", "--stdin", stdin=content)
-        in_next("read-tree", "--reset", "-u", parent)
-        in_next("update-index", "--cacheinfo", f"{entry.mode},{blob},{entry.path}")
-        in_next("checkout-index", "--force", "--", entry.path)
-        name, mail = author
-        identity = ("-c", f"user.name={name}", "-c", f"user.email={mail}")
-        return in_next(*identity, "commit-tree", in_next("write-tree"), "-p", parent, stdin=message.encode())
+    def _signature(self) -> Signature | None:
+        try:
+            return self._signer.signature(self._git.credential())
+        except CredentialError as error:
+            raise GitRefused(str(error)) from None
+        except OSError as error:
+            raise unreadable(error) from None
 
     def _take(self) -> None:
         """Lock the work folder; git's processes hold the lock too, so that one that outlives us keeps it locked."""
-        if self._lock >= 0:
-            return
-        self._workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(self._workdir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise GitUnavailable(
-                f"The work folder for {self._url.identity} is in use by another process; "
-                "let that one end, or give each its own folder"
-            ) from None
-        self._lock = lock
-        self._git = GitRunner(self._url, self._workdir, self._credentials, inherit=lock)
-        for half in self._workdir.glob("making-*"):
-            shutil.rmtree(half, ignore_errors=True)
+        if self._folder.take():
+            self._git = GitRunner(self._url, self._folder.path, self._credentials, inherit=self._folder.lock)
 
     def _is_ours(self) -> bool:
         """Tell whether the work folder holds a clone of this repository and not of another one."""
@@ -259,7 +210,7 @@ class Clone:
             raise GitUnavailable(str(error)) from None
 
     def _clone(self, *options: str) -> str:
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=self._workdir))
+        making = Path(tempfile.mkdtemp(prefix=_HALF, dir=self._folder.path))
         try:
             self._git.read(making, "init", "--quiet", "--initial-branch=none", ".")
             self._git.read(making, "config", "remote.origin.url", self._url.connect)
@@ -271,15 +222,15 @@ class Clone:
             shutil.rmtree(making, ignore_errors=True)
         return head
 
-    def _update(self, folder: Path, *options: str, seconds: float = REMOTE_SECONDS) -> str:
+    def _update(self, folder: Path, *options: str, seconds: float = REMOTE_SECONDS, files: bool = True) -> str:
         if not self._resolved:
             self._resolved = self._default_branch(folder)
         source = f"+refs/heads/{self._resolved}:{_HEAD}"
         self._git.talk(folder, *_fetch(*options, "origin", source), seconds=seconds)
         head, now, *_ = [*self._git.local(folder, "rev-parse", _HEAD, "HEAD").text.splitlines(), "", ""]
-        if not _is_name(head):
+        if not is_commit_name(head):
             raise CloneBroken(f"The local clone of {self._url.identity} has lost the branch")
-        if head != now:
+        if files and head != now:
             self._git.talk(folder, "checkout", "--quiet", "--force", "--detach", head, seconds=seconds)
         return head
 
@@ -290,24 +241,10 @@ class Clone:
         raise GitAbsent(f"{self._url.identity} has no default branch; name the branch to write to")
 
 
-def _is_name(commit: str) -> bool:
-    """Tell a full commit name from what git might take for an option or a moving reference."""
-    return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit) is not None
+def is_branch_name(branch: str) -> bool:
+    """Tell whether a text can be the name of a branch, and nothing that git would take for something else."""
+    return bool(branch) and not _NO_NAME.search(branch)
 
 
 def _fetch(*arguments: str) -> tuple[str, ...]:
     return ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", *arguments)
-
-
-def _batch(out: bytes) -> list[bytes]:
-    """Take apart what ``git cat-file --batch`` writes; an absent file is empty."""
-    found = []
-    while out:
-        about, _, out = out.partition(b"\n")
-        if about.endswith(b" missing"):
-            found.append(b"")
-            continue
-        size = int(about.rsplit(b" ", 1)[1])
-        found.append(out[:size])
-        out = out[size + 1 :]
-    return found

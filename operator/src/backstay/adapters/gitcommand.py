@@ -4,13 +4,15 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from git.cmd import Git
 
-from backstay.adapters.credentials import CredentialError, Credentials
+from backstay.adapters.credentials import Credential, CredentialError, Credentials
+from backstay.adapters.gitkeys import ssh_command
 from backstay.adapters.giturl import GitUrl, without_user
 
 LOCAL_SECONDS = 60.0
@@ -32,11 +34,10 @@ _SETTINGS = (
 )
 _FREE: Mapping[str, str] = {}
 _KEPT = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_EXEC_PATH"})
-_SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 -o ServerAliveInterval=10"
 
 _RACE = re.compile(
     r"non-fast-forward|fetch first|cannot lock ref|incorrect old value provided|reference already exists"
-    r"|failed to update ref",
+    r"|failed to update ref|stale info",
     re.IGNORECASE,
 )
 # A server with a fault of its own rejects a push too, but will not the next time.
@@ -53,6 +54,9 @@ _REFUSED = re.compile(
     r"|HTTP 40[13]|permission (?:to .*)?denied|access denied|write access .*not granted|not allowed to|protected branch"
     r"|GH0(?:06|13)|TF40\d{4}|hook declined|host key verification failed|certificate",
     re.IGNORECASE,
+)
+_PROTECTED = re.compile(
+    r"protected branch|GH0(?:06|13)|TF402455|hook declined|through (?:a )?pull requests?", re.IGNORECASE
 )
 _NETWORK = re.compile(
     r"could not resolve|failed to connect|couldn't connect|connection (?:refused|reset|timed out|closed)|timed out"
@@ -77,6 +81,10 @@ class GitRefused(GitError):  # noqa: N818 - as above
     """The server knows us and says no, or the URL or credential cannot work: a person must act."""
 
 
+class GitProtected(GitRefused):
+    """The server takes no push of ours to this branch; another branch, and a pull request from it, may do."""
+
+
 class GitAbsent(GitError):  # noqa: N818 - as above
     """The repository or branch does not exist (or is hidden from us)."""
 
@@ -96,6 +104,11 @@ class Answer:
     status: int
     out: bytes
     err: str
+
+    @property
+    def reason(self) -> str:
+        """The lines of the error output that tell a person what happened, as one line."""
+        return _reason(self.err)
 
     @property
     def text(self) -> str:
@@ -149,23 +162,39 @@ class GitRunner:
             GitUnavailable, GitRefused, GitAbsent, GitRace: the remote's answer.
             CloneBroken: none of these: what went wrong is on our side.
         """
-        try:
-            credential = self.credentials.find(self.remote.connect) if self.credentials else None
-            helper = (
-                [] if credential is None else ["-c", f"credential.{_site(self.remote)}.helper={credential.helper()}"]
-            )
-            secrets = () if credential is None else credential.secrets()
-        except CredentialError as error:
-            raise GitRefused(str(error)) from None
-        except OSError as error:
-            raise GitUnavailable(
-                f"The Git credentials cannot be read: {error.strerror}; check the mounted Secret"
-            ) from None
-        environment = {"GIT_ALLOW_PROTOCOL": self.remote.scheme}
-        answer = self._run(folder, (*helper, *arguments), environment, stdin=stdin, seconds=seconds)
+        with ExitStack() as stack:
+            try:
+                credential = self.credential()
+                secrets = () if credential is None else credential.secrets()
+                options, transport = stack.enter_context(self._transport(credential))
+            except CredentialError as error:
+                raise GitRefused(str(error)) from None
+            except OSError as error:
+                raise unreadable(error) from None
+            environment = {"GIT_ALLOW_PROTOCOL": self.remote.scheme, **transport}
+            answer = self._run(folder, (*options, *arguments), environment, stdin=stdin, seconds=seconds)
         if answer.status:
             raise failure(self.remote, f"{answer.err}\n{answer.text}", secrets)
         return answer
+
+    def credential(self) -> Credential | None:
+        """Look the credential up, as its files are now.
+
+        Raises:
+            CredentialError, OSError: it cannot be used or read.
+        """
+        return self.credentials.find(self.remote.connect) if self.credentials else None
+
+    @contextmanager
+    def _transport(self, credential: Credential | None) -> Iterator[tuple[list[str], Mapping[str, str]]]:
+        """Return git's options and environment for reaching the remote."""
+        if self.remote.scheme == "ssh":
+            with ssh_command(credential, self.home) as command:
+                yield [], {"GIT_SSH_COMMAND": command}
+        elif credential is None or not credential.password.is_file():
+            yield [], {}
+        else:
+            yield ["-c", f"credential.{_site(self.remote)}.helper={credential.helper()}"], {}
 
     def _run(
         self, folder: Path, arguments: tuple[str, ...], environment: Mapping[str, str], *, stdin: bytes, seconds: float
@@ -179,7 +208,6 @@ class GitRunner:
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "",
             "SSH_ASKPASS": "",
-            "GIT_SSH_COMMAND": _SSH,
             "GIT_LITERAL_PATHSPECS": "1",
             "GIT_CEILING_DIRECTORIES": str(folder.resolve().parent),
             **environment,
@@ -209,6 +237,11 @@ class GitRunner:
         return Answer(process.returncode, out, err.decode(errors="replace"))
 
 
+def unreadable(error: OSError) -> GitUnavailable:
+    """Say that the mounted Secret does not serve at the moment."""
+    return GitUnavailable(f"The Git credentials cannot be read: {error.strerror}; check the mounted Secret")
+
+
 def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
     """Tell from what git wrote which kind of failure it was."""
     said = _reason(_scrub(text, secrets))
@@ -221,9 +254,8 @@ def failure(remote: GitUrl, text: str, secrets: tuple[str, ...]) -> GitError:
     if _ABSENT.search(text):
         return GitAbsent(f"{where} has no such repository or branch, or hides it from this credential: {said}")
     if rejected or _REFUSED.search(text):
-        return GitRefused(
-            f"{where} refused: {said}; give the Git credential the right to push, or make the change yourself"
-        )
+        kind = GitProtected if _PROTECTED.search(text) else GitRefused
+        return kind(f"{where} refused: {said}; give the Git credential the right to push, or make the change yourself")
     if _NETWORK.search(text):
         return GitUnavailable(f"{where} cannot be reached: {said}")
     return CloneBroken(f"git failed for {where}: {said}")

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from backstay.adapters.gitclone import Clone, TreeEntry
+from backstay.adapters.gitclone import Clone
+from backstay.adapters.gitobjects import TreeEntry
 from backstay.adapters.render import KUSTOMIZATIONS, sources
 from backstay.adapters.versionfile import LARGEST_FILE, VersionFile, VersionFileError, read_version_file
 from backstay.domain.resource import KIND, ModelIdentity, Rejection

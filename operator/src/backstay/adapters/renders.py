@@ -14,9 +14,10 @@ _KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """New content for a version file on top of a commit; the clone holds the files before and after it."""
+    """New content for a version file on top of the commit ``tip``, which ``commit`` brings."""
 
     tip: str
+    commit: str
     found: Found
     content: bytes
 
@@ -48,7 +49,7 @@ class Renders:
         if key not in self._refusals:
             refusal = ""
             try:
-                before, after = self._both(edit.found.folder)
+                before, after = self._both(edit)
                 self._sources[edit.found.folder] = sources(self._clone.tree, edit.found.folder)
                 key = self._key(edit)
                 check(before, after, name=name, namespace=namespace, version=version)
@@ -69,8 +70,15 @@ class Renders:
         inputs = answer.text if answer is not None and answer.status == 0 else edit.tip
         return inputs, edit.found.entry.path, edit.content
 
-    def _both(self, folder: str) -> tuple[str, str]:
-        """Render the two work trees at the same time."""
+    def reads(self, folder: str) -> frozenset[str]:
+        """List what rendering a folder reads, which must have been checked before; the empty path is everything."""
+        return self._sources.get(folder) or frozenset({""})
+
+    def _both(self, edit: Edit) -> tuple[str, str]:
+        """Render the files before and after the edit at the same time."""
+        folder = edit.found.folder
+        self._clone.checkout(edit.tip)
+        self._clone.lay_out(edit.commit)
         with ThreadPoolExecutor(max_workers=2) as threads:
             before, after = (
                 threads.submit(render, tree, folder, home=self._home) for tree in (self._clone.tree, self._clone.next)

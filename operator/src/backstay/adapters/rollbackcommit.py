@@ -99,9 +99,13 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was written and trying again does not help: a person must act."""
+    """Nothing was written and trying again does not help: a person must act.
+
+    ``protected`` tells that the server took no push to the branch itself, so that a pull request may still do it.
+    """
 
     reason: str
+    protected: bool = False
     permanent: Literal[True] = True
 
 

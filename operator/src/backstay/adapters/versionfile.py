@@ -4,7 +4,7 @@ It is the one YAML document of kind ModelDeployment that sets ``spec.model``, us
 own. Restoring changes the fields of ``spec.model`` that identify the version, and no byte besides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import yaml
@@ -14,6 +14,7 @@ from backstay.domain.resource import IDENTITY_FIELDS, KIND, ModelIdentity, Rejec
 
 MOST_REJECTIONS = 50
 LARGEST_FILE = 262_144
+_RETRY = "retryOf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def read_version_file(text: bytes, *, name: str, file: str = "the version file")
         return VersionFile(
             identity=ModelIdentity(**{ours: declared.text_of(field) for ours, field in IDENTITY_FIELDS.items()}),
             rejected=declared.rejections(),
-            retry_of=declared.text_of("retryOf"),
+            retry_of=declared.text_of(_RETRY),
         )
     except YamlEditError as error:
         raise VersionFileError(f"{file} {error}") from None
@@ -58,22 +59,47 @@ def restore(  # noqa: PLR0913 - the parts of one edit, by keyword
     """Return the file with ``identity`` in ``spec.model`` and ``reject`` among its rejected versions.
 
     No byte outside these values changes. An identity field that is the empty string is removed. ``drop_retry`` removes
-    ``retryOf``, which lifts a rejection.
-    Restoring what is already there changes nothing.
+    ``retryOf``, which lifts a rejection. Restoring what is already there changes nothing. A bump to a new version is
+    the same edit, with nothing to reject.
 
     Raises:
         VersionFileError: the file cannot be read (see `read_version_file`), or the edit would change something besides
             these fields, such as another user of an anchor.
     """
+    wanted = {field: getattr(identity, ours) for ours, field in IDENTITY_FIELDS.items()}
+    if drop_retry:
+        wanted[_RETRY] = ""
+    return _edited(text, name, lambda _: wanted, entry=_entry(reject) if reject else {}, file=file)
+
+
+def retry(text: bytes, *, name: str, rollback_id: str, file: str = "the version file") -> bytes:
+    """Return the file with ``retryOf`` set to the rollback whose rejection it lifts, and every other byte as it was.
+
+    Raises:
+        VersionFileError: the file cannot be read, no rollback is named, or the edit would change something besides.
+    """
+    if not rollback_id:
+        raise VersionFileError(f"{file} needs the id of a rollback in spec.model.retryOf; give the one to lift")
+
+    def wanted(declared: "_Declared") -> dict[str, str]:
+        said = {field: declared.text_of(field) for field in IDENTITY_FIELDS.values()}
+        return {field: value for field, value in said.items() if value} | {_RETRY: rollback_id}
+
+    return _edited(text, name, wanted, entry={}, file=file)
+
+
+def _edited(
+    text: bytes, name: str, want: Callable[["_Declared"], Mapping[str, str]], *, entry: Mapping[str, str], file: str
+) -> bytes:
+    """Set the wanted fields of ``spec.model`` (the empty string removes one), and add an entry to the rejections."""
     try:
-        wanted = {field: getattr(identity, ours) for ours, field in IDENTITY_FIELDS.items()}
-        entry = _entry(reject) if reject else {}
-        _refuse_unwritable({**wanted, **{f"rejectedVersions.{key}": value for key, value in entry.items()}})
         declared = _Declared(_decode(text), name)
-        if reject in declared.rejections():
+        wanted = want(declared)
+        _refuse_unwritable({**wanted, **{f"rejectedVersions.{key}": value for key, value in entry.items()}})
+        if entry and entry in [_entry(known) for known in declared.rejections()]:
             entry = {}
-        after = splice(declared.yaml.text, declared.edits(wanted, entry, drop_retry=drop_retry))
-        _refuse_side_effects(declared, after, declared.intended(wanted, entry, drop_retry=drop_retry), wanted)
+        after = splice(declared.yaml.text, declared.edits(wanted, entry))
+        _refuse_side_effects(declared, after, declared.intended(wanted, entry), wanted)
     except YamlEditError as error:
         raise VersionFileError(f"{file} {error}") from None
     return after.encode()
@@ -126,13 +152,11 @@ class _Declared:
             for entry in entries.value
         )
 
-    def edits(self, wanted: Mapping[str, str], entry: Mapping[str, str], *, drop_retry: bool) -> list[Splice]:
+    def edits(self, wanted: Mapping[str, str], entry: Mapping[str, str]) -> list[Splice]:
         """Return the splices that set the wanted fields (removing empty ones) and add the rejected entry, if any."""
         members = self.yaml.members(self.model)
         own = {_text(member.key): number for number, member in enumerate(members)}
         gone = {own[field] for field, value in wanted.items() if not value and field in own}
-        if drop_retry and "retryOf" in own:
-            gone.add(own["retryOf"])
         last = max((own[field] for field in wanted if field in own and own[field] not in gone), default=-1)
         if last < 0:
             raise YamlEditError("takes the fields of spec.model from a merge key; write them out")
@@ -151,7 +175,7 @@ class _Declared:
             splices += self.yaml.drop(listed.value, range(surplus))
         return [*splices, *self.yaml.append(self.model, listed, entry)]
 
-    def intended(self, wanted: Mapping[str, str], entry: Mapping[str, str], *, drop_retry: bool) -> list[Meaning]:
+    def intended(self, wanted: Mapping[str, str], entry: Mapping[str, str]) -> list[Meaning]:
         """Return what the whole file must mean after the edit."""
         said = self.yaml.meaning()
         model = said[self.number]
@@ -164,8 +188,6 @@ class _Declared:
                 model.pop((STRING, field), None)
             elif value != self.text_of(field):
                 model[STRING, field] = (STRING, value)
-        if drop_retry:
-            model.pop((STRING, "retryOf"), None)
         if entry:
             before = model.get((STRING, "rejectedVersions"))
             added: Meaning = {(STRING, key): (STRING, value) for key, value in entry.items()}

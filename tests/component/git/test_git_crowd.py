@@ -1,0 +1,142 @@
+"""Many rollbacks at once, while others push to the same branch all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backstay.adapters.rollbackcommit import AlreadyDone, Committed, RollbackOutcome, RollbackRequest, Unavailable
+from backstay.adapters.versionfile import read_version_file
+from backstay.controller.gitwriter import GitWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.component.git.bare import Open, Remote
+
+pytestmark = pytest.mark.component
+
+MODELS = [f"model-{number:02}" for number in range(50)]
+PAUSE_SECONDS = 0.25
+MOST_TRIES = 20
+
+
+def file_of(name: str) -> str:
+    return f"applications/{name}/overlays/production/model-version.yaml"
+
+
+class Writer(threading.Thread):
+    """Somebody who edits a file of their own and pushes, again and again, until told to stop."""
+
+    def __init__(self, remote: Remote, clone: Path, *, pushed: Callable[[], None]) -> None:
+        super().__init__(name=clone.name)
+        self.remote, self.clone, self.pushed = remote, clone, pushed
+        self.stop = threading.Event()
+        self.commits: list[str] = []
+        remote.git("clone", "--quiet", "--depth=1", remote.url, str(clone))
+
+    @property
+    def text(self) -> str:
+        """What the file says after the last push that was taken."""
+        return "".join(f"{line}\n" for line in range(len(self.commits)))
+
+    def run(self) -> None:
+        while not self.stop.wait(PAUSE_SECONDS):
+            self.remote.git("fetch", "--quiet", "--depth=1", "origin", "main", cwd=self.clone)
+            self.remote.git("reset", "--quiet", "--hard", "FETCH_HEAD", cwd=self.clone)
+            (self.clone / f"{self.name}.txt").write_text(f"{self.text}{len(self.commits)}\n")
+            self.remote.git("add", "--all", cwd=self.clone)
+            self.remote.git("commit", "--quiet", "--message", f"{self.name} {len(self.commits)}", cwd=self.clone)
+            commit = self.remote.git("rev-parse", "HEAD", cwd=self.clone)
+            push = self.remote.git("push", "--porcelain", "origin", "HEAD:refs/heads/main", cwd=self.clone, check=False)
+            if any(line.startswith(" \t") for line in push.splitlines()):  # not "!": refused
+                self.commits.append(commit)
+                self.pushed()
+
+
+async def ask(writer: GitWriter, request: RollbackRequest) -> RollbackOutcome:
+    """Ask for a rollback, and again where the branch was too busy, as the controller does."""
+    for _ in range(MOST_TRIES):
+        outcome = await writer.write(request)
+        if not isinstance(outcome, Unavailable):
+            break
+    return outcome
+
+
+async def test_fifty_rollbacks_meet_three_other_writers(
+    remote: Remote,
+    open_repository: Open,
+    request_for: Callable[..., RollbackRequest],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = remote.commit({file_of(name): remote.text("7", name=name) for name in MODELS}, "all at version 7")
+    pushes = tmp_path / "pushes"
+    remote.hook("post-receive", f"while read old new ref; do echo $new >> '{pushes}'; done")
+    requests = [
+        request_for(
+            rollback_id=f"id-{name}",
+            name=name,
+            resource=f"production/{name}",
+            path=file_of(name).rpartition("/")[0],
+            good=remote.identity("6", name=name),
+            bad=remote.identity("7", name=name),
+            bad_commit=before,
+        )
+        for name in MODELS
+    ]
+    loop = asyncio.get_running_loop()
+    # The rollbacks arrive one by one while the others push, so that they do not share a single push.
+    arrivals = asyncio.Semaphore(10)
+
+    def arrived() -> None:
+        for _ in range(2):
+            loop.call_soon_threadsafe(arrivals.release)
+
+    others = [Writer(remote, tmp_path / f"writer-{number}", pushed=arrived) for number in range(3)]
+    writer = GitWriter(open_repository(remote))
+
+    async def roll_back(request: RollbackRequest) -> RollbackOutcome:
+        await arrivals.acquire()
+        return await ask(writer, request)
+
+    began = time.monotonic()
+    for other in others:
+        other.start()
+    try:
+        outcomes = await asyncio.gather(*map(roll_back, requests))
+        took = time.monotonic() - began
+    finally:
+        for other in others:
+            other.stop.set()
+        for other in others:
+            await asyncio.to_thread(other.join)
+
+    made = [outcome.commit for outcome in outcomes if isinstance(outcome, Committed | AlreadyDone)]
+    foreign = [commit for other in others for commit in other.commits]
+    tips = pushes.read_text().split()
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{len(made)} rollbacks in {len(set(tips) & set(made))} pushes and {took:.1f} s, "
+            f"beside {len(foreign)} pushes of others\n"
+        )
+    assert len(made) == len(MODELS)
+    # Exactly the rollbacks and what the others pushed is on the branch.
+    assert sorted(remote.git("rev-list", f"{before}..main").split()) == sorted([*made, *foreign])
+    assert set(tips) >= set(foreign)
+    changed = remote.git("diff-tree", "-r", "--name-only", before, "main").splitlines()
+    assert sorted(changed) == sorted([*map(file_of, MODELS), *(f"{other.name}.txt" for other in others)])
+    for other in others:
+        assert remote.show(f"{other.name}.txt").decode() == other.text
+    for name, commit in zip(MODELS, made, strict=True):
+        assert remote.git("diff-tree", "-r", "--name-only", f"{commit}^", commit) == file_of(name)
+        assert remote.trailer("Backstay-Rollback-Id", commit) == [f"id-{name}"]
+        declared = read_version_file(remote.show(file_of(name)), name=name)
+        assert declared.identity == remote.identity("6", name=name)
+        assert [(entry.version, entry.rollback_id) for entry in declared.rejected] == [("7", f"id-{name}")]
