@@ -161,13 +161,14 @@ def log_e(memory: Memory, panel: Panel, name: str = "errors") -> float:
 
 def test_each_step_brings_its_share_of_what_is_held_back_to_work() -> None:
     intervals = [(1, 9, 120, 1080), (0, 12, 110, 1100), (3, 20, 300, 900), (6, 18, 300, 920), (9, 10, 600, 610)]
-    memory, state = Memory(), onset.waiting((), 4)
+    weights = np.array(counts.WATCHED_WEIGHTS)
+    memory, state = Memory(), onset.waiting((), len(counts.WATCHED))
     for index, (interval, step, hazard) in enumerate(
         zip(intervals, [0, 0, 1, 1, 2], [1 / 3, 0, 1 / 2, 0, 1], strict=True)
     ):
         memory = fold(memory, errors(index + 1, interval, step=step, steps=3), ERRORS)
-        state = onset.step(state, counts.increments(*interval), hazard)
-        assert log_e(memory, ERRORS) == pytest.approx(float(onset.log_evidence(state)), abs=1e-7)
+        state = onset.step(state, counts.increments(*interval, ratios=counts.WATCHED), hazard)
+        assert log_e(memory, ERRORS) == pytest.approx(float(onset.log_evidence(state, weights)), abs=1e-7)
 
 
 def test_intervals_are_joined_until_both_arms_have_thirty_requests() -> None:

@@ -336,3 +336,12 @@ def test_a_look_without_requests_ends_no_row() -> None:
     window = objectives.watch(window, limit, tick=200, requests=0, events=0)
     assert not window.failed
     assert objectives.watch(window, limit, tick=300, requests=100, events=9).failed
+
+
+def test_harm_of_a_tenth_shows_where_there_is_traffic_enough() -> None:
+    """What is watched has an alternative that grows; without the smallest, none would, however much is seen."""
+    assert sum(counts.WATCHED_WEIGHTS) == pytest.approx(1.0)
+    n_c, n_s, base = 1e5, 9e5, 0.05
+    seen = (1.1 * base * n_c, base * n_s, n_c, n_s)
+    assert counts.increments(*seen, ratios=counts.WATCHED).max() > 10
+    assert counts.increments(*seen, ratios=counts.ERRORS).max() < -10

@@ -21,6 +21,10 @@ from backstay.judge.arrays import Floats, Like, broadcast
 # Further ratios of odds that are mixed over, with equal weights.
 BASE = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 ERRORS = (1.5, 2.0, 3.0, 5.0)
+# What is bet on by default: those, and a smaller one for a lot of traffic. A bet on 1.5 gains nothing on harm below 1.2
+# times, however long it goes on. Mostly the small one only costs, log(1 / .95), so its weight is small.
+WATCHED = (1.1, *ERRORS)
+WATCHED_WEIGHTS = (0.05, *(0.95 / len(ERRORS) for _ in ERRORS))
 
 
 def increments(  # noqa: PLR0913 - the four counts of the convention, and three options

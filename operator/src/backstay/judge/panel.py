@@ -133,7 +133,7 @@ def shape_of(rule: Compared, *, refined: bool) -> Shape:
     """Return the shape of a signal's process."""
     if isinstance(rule, Distribution):
         return Shape(Kind.SHIFT, rule.buckets, refined=refined, ordered=rule.ordered, smallest=rule.smallest > 0)
-    ratios = (counts.ERRORS if isinstance(rule, Count) else latency.LATENCY) if refined else counts.BASE
+    ratios = (counts.WATCHED if isinstance(rule, Count) else latency.LATENCY) if refined else counts.BASE
     return Shape(Kind.TAILS, rule.buckets, ratios, refined, no_harm=rule.no_harm is not None)
 
 

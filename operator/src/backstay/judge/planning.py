@@ -127,10 +127,11 @@ def _smallest(outlook: Outlook, signal: Watched, stages: Sequence[Stage], most: 
     return high
 
 
-def _price(outlook: Outlook, signal: Watched) -> float:
-    """Return what an exponent must reach: the threshold, and what the mixture over alternatives and onsets costs."""
+def _price(outlook: Outlook, signal: Watched) -> Floats:
+    """Return what each exponent must reach: the threshold, and what the mixture over alternatives and onsets costs."""
     alpha = outlook.alpha * signal.share / (2.0 if outlook.pod_spread else 1.0)
-    return math.log(len(counts.ERRORS) / alpha) + math.log(max(len(outlook.compared), 1))
+    onsets = math.log(max(len(outlook.compared), 1))
+    return onsets - np.log(alpha * np.asarray(counts.WATCHED_WEIGHTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,13 @@ class _Walk:
 
     @staticmethod
     def start() -> "_Walk":
-        return _Walk(np.zeros(len(counts.ERRORS)), np.zeros(len(counts.ERRORS)))
+        return _Walk(np.zeros(len(counts.WATCHED)), np.zeros(len(counts.WATCHED)))
 
     def after(self, growth: _Growth, requests: float) -> "_Walk":
         return _Walk(self.mean + requests * growth.mean, self.variance + requests * growth.variance)
 
-    def reaches(self, price: float) -> bool:
-        """Tell whether an alternative has reached the price at any time till now, with the chance ``POWER``.
+    def reaches(self, prices: Floats) -> bool:
+        """Tell whether an alternative has reached its price at any time till now, with the chance ``POWER``.
 
         The first passage of a Brownian motion with this mean and variance (an inverse Gaussian time).
         """
@@ -165,7 +166,7 @@ class _Walk:
             and _CDF((mean - price) / math.sqrt(variance))
             + math.exp(min(2.0 * mean * price / variance, _MOST)) * _CDF(-(mean + price) / math.sqrt(variance))
             >= POWER
-            for mean, variance in zip(self.mean.tolist(), self.variance.tolist(), strict=True)
+            for mean, variance, price in zip(self.mean.tolist(), self.variance.tolist(), prices.tolist(), strict=True)
             if mean > 0
         )
 
@@ -181,15 +182,15 @@ def _growth(outlook: Outlook, signal: Watched, stage: Stage, effect: float) -> _
         )
     )
     p, q = min(signal.base * effect, 1.0), signal.base
-    mean = counts.increments(rho * p, (1 - rho) * q, rho, 1 - rho, tolerance=tolerance)
-    grid = np.asarray(counts.ERRORS)
+    mean = counts.increments(rho * p, (1 - rho) * q, rho, 1 - rho, tolerance=tolerance, ratios=counts.WATCHED)
+    grid = np.asarray(counts.WATCHED)
     weighted = rho * tolerance
     both = np.log1p(weighted / (weighted + 1 - rho) * (grid - 1))
     variance = rho * p * (1 - p) * (np.log(grid) - both) ** 2 + (1 - rho) * q * (1 - q) * both**2
     return _Growth(mean, variance)
 
 
-def _when(before: _Walk, growth: _Growth, price: float, most: float) -> float:
+def _when(before: _Walk, growth: _Growth, price: Floats, most: float) -> float:
     """Return after how many requests the price is reached, of at most so many, after which it is."""
     low, high = 0.0, most
     while high - low > most * _TIGHT:

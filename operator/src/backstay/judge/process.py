@@ -119,6 +119,9 @@ def weights(shape: Shape) -> Floats:
     size = width.stop - width.start
     if shape.kind is Kind.SHIFT and size > 1:
         return np.array([0.5] + [0.5 / _TILTS] * _TILTS)
+    if shape.kind is Kind.TAILS and shape.ratios == counts.WATCHED:
+        edges = shape.buckets - 1
+        return np.tile(counts.WATCHED_WEIGHTS, edges) / edges
     return np.full(size, 1.0 / size)
 
 
