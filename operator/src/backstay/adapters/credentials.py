@@ -5,9 +5,14 @@ password through a credential helper that reads the same files, so that they sta
 URL or reflog.
 """
 
+import hashlib
+import os
 import shlex
+import shutil
+import tempfile
+import weakref
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,12 +31,22 @@ class Credential:
 
     name: str
     prefix: str
+    file: Path
     username: Path
     password: Path
 
     def part(self, key: str) -> Path:
         """Return the file of another key of this credential, such as ``sshKey``; it need not exist."""
-        return self.password.with_suffix(f".{key}")
+        return self.file.with_suffix(f".{key}")
+
+    def text(self, key: str) -> str:
+        """Return what another key of this credential says; empty where it is absent."""
+        file = self.part(key)
+        return _text(file) if file.is_file() else ""
+
+    def token(self) -> str:
+        """Return the token for the API of the repository's forge; the same as git's password."""
+        return _text(self.password) if self.password.is_file() else ""
 
     def helper(self) -> str:
         """Return git's ``credential.helper`` that answers with this credential."""
@@ -52,6 +67,9 @@ class Credential:
 class Credentials:
     """The folder with ``<name>.url`` (a URL prefix), ``<name>.username`` and ``<name>.password`` for each credential.
 
+    A GitHub App has ``<name>.appID`` and ``<name>.privateKey`` (and ``<name>.installationID``) instead of a password:
+    the token that it is given lies in a private folder of this process, as the file that git's helper reads.
+
     An SSH URL takes ``<name>.sshKey`` and ``<name>.knownHosts`` instead (see `gitkeys`), and ``<name>.signingKey`` with
     ``<name>.signingFormat`` signs the commits (see `gitsigning`).
 
@@ -60,6 +78,7 @@ class Credentials:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._minted: Path | None = None
 
     def find(self, url: str) -> Credential | None:
         """Return the credential for a repository, or None where it is to be reached without one.
@@ -85,15 +104,58 @@ class Credentials:
         best = max(fitting, key=lambda known: len(known.prefix))
         # Over SSH a key takes the password's place, and a folder of this machine needs neither.
         by_password = wanted.startswith("http")
+        if by_password and best.part("privateKey").is_file() and not best.password.is_file():
+            return self._as_app(best, wanted)
         if by_password and not (best.password.is_file() and _text(best.password)):
             raise CredentialError(
                 f"The Git credential for {best.prefix} has no password; add {best.name}.password to the Secret"
             )
         return best
 
+    def _as_app(self, app: Credential, url: str) -> Credential:
+        """Return the credential with a token of its GitHub App, written anew where it is another one by now."""
+        # Imported here, as only some credentials are Apps.
+        from backstay.adapters.forge import ForgeError  # noqa: PLC0415 - as above
+        from backstay.adapters.forge.place import host_and_path, usual_api  # noqa: PLC0415 - as above
+        from backstay.adapters.githubapp import App, installation_token  # noqa: PLC0415 - as above
+
+        web, host, path = host_and_path(url)
+        api = app.text("api") or usual_api("github", web, host)
+        try:
+            found = App(
+                app.text("appID"), app.part("privateKey").read_text(encoding="utf-8"), app.text("installationID")
+            )
+            token = installation_token(found, api=api.rstrip("/"), path=path)
+        except ForgeError as error:
+            raise CredentialError(str(error)) from None
+        name = hashlib.sha256(f"{app.name}\0{url}".encode()).hexdigest()[:16]
+        files = {"password": token, "username": "x-access-token"}
+        for key, text in files.items():
+            _write(self._private() / f"{name}.{key}", text)
+        return replace(
+            app, username=self._private() / f"{name}.username", password=self._private() / f"{name}.password"
+        )
+
+    def _private(self) -> Path:
+        """Return a folder that only this process's user can read; it goes with this object."""
+        if self._minted is None:
+            self._minted = Path(tempfile.mkdtemp(prefix="backstay-tokens-"))
+            weakref.finalize(self, shutil.rmtree, self._minted, ignore_errors=True)
+        return self._minted
+
     def _read(self, file: Path) -> Credential:
         prefix = normalise_url(_text(file))
-        return Credential(file.stem, prefix, file.with_suffix(".username"), file.with_suffix(".password"))
+        return Credential(file.stem, prefix, file, file.with_suffix(".username"), file.with_suffix(".password"))
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, in one step: git may read it at any moment."""
+    if file.is_file() and _text(file) == text:
+        return
+    new = file.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
+        opened.write(text)
+    new.replace(file)
 
 
 def _text(file: Path) -> str:

@@ -93,7 +93,7 @@ class Forge(Protocol):
         """Give a pull request another title, body and labels, where they differ."""
 
     def merge(self, number: int, *, head: str, message: str) -> MergeOutcome:
-        """Merge a pull request if its branch is still at the commit ``head``; ``message`` is the whole commit message."""
+        """Merge a pull request if its branch is still at ``head``; ``message`` is the whole commit message."""
 
     def close(self, number: int, *, comment: str) -> PullRequest:
         """Close a pull request without merging it, and say why."""
