@@ -58,7 +58,7 @@ def test_anything_else_is_named(after: str, says: str) -> None:
 
 def test_without_kustomize_nothing_is_checked_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RenderError, match="cannot be checked without kustomize; install it on the controller's PATH"):
+    with pytest.raises(RenderError, match="cannot be checked without kustomize; install it on the PATH"):
         render(tmp_path, "overlay", home=tmp_path)
 
 

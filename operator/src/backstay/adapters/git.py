@@ -124,6 +124,27 @@ class Repository:
         with self._turn:
             self._clone.close()
 
+    @property
+    def branch(self) -> str:
+        """The name of the branch; that of a repository's default branch is known after the first fetch."""
+        return self._clone.branch
+
+    @property
+    def tree(self) -> Path:
+        """The files of the commit fetched last, for reading; the next call of any method may change them."""
+        return self._clone.tree
+
+    def message(self, commit: str) -> str:
+        """Return the message of a commit of the branch; empty for one that the clone does not have.
+
+        Raises:
+            GitUnavailable: it could not be read.
+        """
+        with self._turn:
+            if not self._clone.knows(commit):
+                return ""
+            return self._branch.healed(lambda: self._clone.read("log", "--max-count=1", "--format=%B", commit))
+
     def fetch(self) -> str:
         """Fetch the branch and return its newest commit; the first call clones.
 

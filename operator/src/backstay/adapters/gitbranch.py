@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from backstay.adapters.gitclone import Clone, Lease
 from backstay.adapters.gitcommand import CloneBroken, GitAbsent, GitError, GitRace, GitRefused, GitUnavailable
 from backstay.adapters.rollbackcommit import Missing, Refused, Unavailable
 
-_ATTEMPTS = 8
+# An attempt after a lost race costs a fetch and a push, since decisions are carried over. Whoever waits long between
+# two finds that others have pushed meanwhile, and on a busy branch never gets through.
+_ATTEMPTS = 20
+_SHORTEST, _LONGEST = 0.05, 0.5
 
 T = TypeVar("T")
 
@@ -65,7 +68,7 @@ class Branch:
         """Make an attempt, which begins with a fetch, again while it loses a race or ends in the dark."""
         attempts = Retrying(
             stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.5, min=0.25, max=2),
+            wait=wait_random(_SHORTEST, _LONGEST),
             retry=retry_if_exception_type((GitRace, _PushUnsureError, CloneBroken)),
             reraise=True,
         )

@@ -75,6 +75,11 @@ class Clone(Objects):
         self._signer.close()
         self._folder.close()
 
+    @property
+    def branch(self) -> str:
+        """The name of the branch that is followed; a default branch's is known after the first fetch."""
+        return self._resolved
+
     def fetch(self, *, files: bool = True) -> str:
         """Bring the clone to the branch's newest commit and return that.
 

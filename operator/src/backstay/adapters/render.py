@@ -50,9 +50,7 @@ def render(tree: Path, folder: str, *, home: Path) -> str:
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise RenderError(
-            f"{folder} cannot be checked without kustomize; install it on the controller's PATH"
-        ) from None
+        raise RenderError(f"{folder} cannot be checked without kustomize; install it on the PATH") from None
     with process:
         try:
             out, err = process.communicate(timeout=_SECONDS)

@@ -1,0 +1,155 @@
+"""What the API server would say of a ModelDeployment, asked of the CustomResourceDefinition without an API server."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from backstay.adapters.cel import CelError, cel_value, evaluate, holds
+from backstay.adapters.shipped import shipped_files
+from backstay.domain.resource import VERSION
+
+PLACE = "operator/config/crd/modeldeployments.yaml"
+
+_RULES = "x-kubernetes-validations"
+_OPEN = "x-kubernetes-preserve-unknown-fields"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with an object: where, such as ``spec.model.version``, and the sentence that mends it."""
+
+    field: str
+    sentence: str
+
+
+class Schema:
+    """The schema of ModelDeployments, of one version of the CustomResourceDefinition."""
+
+    def __init__(self, definition: Mapping[str, Any]) -> None:
+        versions = {version["name"]: version for version in definition["spec"]["versions"]}
+        self._schema: dict[str, Any] = versions[VERSION]["schema"]["openAPIV3Schema"]
+
+    @staticmethod
+    def shipped() -> "Schema":
+        """Return the one of this version of Backstay."""
+        return Schema(yaml.safe_load(shipped_files(PLACE)[PLACE]))
+
+    def problems(self, body: Mapping[str, Any]) -> list[Problem]:
+        """List what the API server would refuse; rules are asked only where types and required fields are right."""
+        found = [_told(error) for error in self._validator.iter_errors(body)]
+        if not found:
+            filled = deepcopy(dict(body))
+            _fill(filled, self._schema)
+            found = list(_broken(filled, self._schema, ""))
+        return list(dict.fromkeys(found))
+
+    def rules(self) -> list[str]:
+        """List every rule of the schema, as often as it stands there."""
+        return [rule["rule"] for rule in _all_rules(self._schema)]
+
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        return Draft202012Validator(_closed(self._schema, top=True))
+
+
+def _closed(schema: Mapping[str, Any], *, top: bool = False) -> dict[str, Any]:
+    """Make a JSON schema that refuses unknown fields; the object's own frame and what is left open stays open."""
+    made = {
+        key: value for key, value in schema.items() if not key.startswith("x-") and key not in ("default", "format")
+    }
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping):
+        made["properties"] = {name: _closed(entry) for name, entry in properties.items()}
+        if top:
+            made["properties"] |= {"metadata": {"type": "object"}, "status": True}
+        elif not schema.get(_OPEN) and "additionalProperties" not in schema:
+            made["additionalProperties"] = False
+    for part in ("items", "additionalProperties"):
+        if isinstance(schema.get(part), Mapping):
+            made[part] = _closed(schema[part])
+    return made
+
+
+def _told(error: ValidationError) -> Problem:
+    field, asked, has = _path(error.absolute_path), cast("Any", error.validator_value), cast("Any", error.instance)
+    match error.validator:
+        case "additionalProperties":
+            properties = cast("Mapping[str, Any]", error.schema).get("properties", {})
+            names = sorted(set(has) - set(properties))
+            known = ", ".join(sorted(properties))
+            what = f"{'.'.join(part for part in (field, names[0]) if part)} is not a field: there are {known}"
+        case "required":
+            missing = [name for name in asked if name not in has]
+            what = f"{field or 'the object'} lacks {', '.join(missing)}: write it"
+        case "type":
+            quote = ", in quotes" if asked == "string" else ""
+            what = f"{field} is {has!r}: write a value of type {asked}{quote}"
+        case "enum":
+            what = f"{field} is {has!r}: choose one of {', '.join(map(str, asked))}"
+        case _:
+            what = f"{field}: {error.message}"
+    return Problem(field, what)
+
+
+def _path(parts: Any) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _fill(value: Any, schema: Mapping[str, Any]) -> None:
+    """Put defaults in, as the API server does before it asks the rules."""
+    if isinstance(value, dict):
+        for name, entry in (schema.get("properties") or {}).items():
+            if name not in value and "default" in entry:
+                value[name] = deepcopy(entry["default"])
+            if name in value:
+                _fill(value[name], entry)
+        others = schema.get("additionalProperties")
+        if isinstance(others, Mapping):
+            for name in value.keys() - (schema.get("properties") or {}).keys():
+                _fill(value[name], others)
+    elif isinstance(value, list):
+        for entry in value:
+            _fill(entry, schema.get("items") or {})
+
+
+def _broken(value: Any, schema: Mapping[str, Any], field: str) -> Iterator[Problem]:
+    for rule in schema.get(_RULES) or ():
+        values = {"self": cel_value(value, schema)}
+        if not holds(rule["rule"], values):
+            yield Problem(field + rule.get("fieldPath", ""), _message(rule, values, field))
+    if isinstance(value, Mapping):
+        properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
+        for name, entry in value.items():
+            inner = properties.get(name, others if isinstance(others, Mapping) else {})
+            yield from _broken(entry, inner, f"{field}.{name}" if field else name)
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield from _broken(entry, schema.get("items") or {}, f"{field}[{number}]")
+
+
+def _message(rule: Mapping[str, Any], values: Mapping[str, Any], field: str) -> str:
+    text = rule.get("message") or f"{field} does not keep the rule {rule['rule']}"
+    if "messageExpression" in rule:
+        # Where it cannot be evaluated the API server takes the plain message, too.
+        with suppress(CelError):
+            text = str(evaluate(rule["messageExpression"], values))
+    return " ".join(text.split())
+
+
+def _all_rules(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from schema.get(_RULES) or ()
+    for entry in (schema.get("properties") or {}).values():
+        yield from _all_rules(entry)
+    for part in ("items", "additionalProperties"):
+        if isinstance(schema.get(part), Mapping):
+            yield from _all_rules(schema[part])
