@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -33,6 +33,18 @@ FAST = Pace(
     warm_for="5s",
 )
 RATE = 30.0
+
+
+@pytest.fixture
+def fast() -> Pace:
+    """Give the fast pace, to be changed."""
+    return FAST
+
+
+@pytest.fixture
+def by_pull_request() -> Pace:
+    """Give the fast pace with rollbacks that reach Git by a pull request."""
+    return replace(FAST, write_back="pullRequest")
 
 
 @pytest.fixture(scope="session")

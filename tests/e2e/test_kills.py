@@ -14,7 +14,7 @@ from kubernetes import client, config
 from backstay.controller.faults import WRITES
 from backstay_playground.demo.controller import kill_controller, wait_for_controller
 from backstay_playground.demo.registry import stable_version
-from backstay_playground.demo.stage import MODEL, Stage
+from backstay_playground.demo.stage import MODEL, Pace, Stage
 from backstay_playground.demo.traffic import tally
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.install import DEPLOYMENT, NAMESPACE
@@ -30,12 +30,16 @@ NOT_IN_A_PROMOTION = {
     "old-plan": "no earlier rollout has left a plan of the new version",
     "refresh": "Argo CD is asked to look at Git only for a commit of ours",
     "push": "a promotion writes nothing to Git",
+    "pull-request": "a promotion writes nothing to Git",
+    "merge": "a promotion writes nothing to Git",
 }
 NOT_IN_A_ROLLBACK = {
     "restore": "nobody meddles with what the controller made",
     "old-plan": "no earlier rollout has left a plan of the new version",
     "stable-service": "the stable version stays the same",
     "alias": "the registry's alias stays on the stable version",
+    "pull-request": "the branch takes commits",
+    "merge": "the branch takes commits",
 }
 # From this back-off on (seconds) the pod is replaced, so that the test does not wait for the node.
 LONGEST_BACK_OFF = 1.0
@@ -165,6 +169,30 @@ def test_a_rollback_survives_a_kill_at_every_write(deliver: Any, faults: Faults)
     assert traffic.lost() == []
     assert tally(traffic.answers()).answers["1"]["error"] == 0
     assert stable_version(delivery.stage.playground, delivery.target) == "1"
+
+
+def test_a_rollback_by_pull_request_survives_a_kill_at_every_write(
+    deliver: Any, faults: Faults, by_pull_request: Pace
+) -> None:
+    delivery = deliver("1", pace=by_pull_request)
+    stage, traffic = delivery.stage, delivery.traffic()
+    service = ("service", MODEL, f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
+    delivery.wait_until("its Service is there", lambda: delivery.kubectl("get", *service) != "")
+    reached = points(dict.fromkeys(("push", "pull-request", "merge"), ""))
+    with impatient(stage.playground), stage.protected_branch():
+        faults.arm()
+        rollback = delivery.observer.roll_back("3", traffic, timeout=400)
+        delivery.wait_until("it was killed at each of them", lambda: not faults.left() & reached, timeout=200)
+    wait_for_controller(stage.playground)
+    delivery.wait_until_synced()
+    traffic.stop()
+    (pull,) = stage.rollback_pulls(delivery.model()["status"]["rollback"]["id"])
+    assert pull["merged"]
+    with stage.clone() as clone:
+        # The commit of the pull request and, where the forge makes one, the merge of it.
+        assert rollback.commit in clone.rollbacks(f"{delivery.target.namespace}/{MODEL}")
+    assert [a for a in traffic.answers(since=rollback.drained_at + 1) if a.version == "3"] == []
+    assert traffic.lost() == []
 
 
 def test_a_promotion_survives_kills_at_random_moments(deliver: Any) -> None:

@@ -180,37 +180,6 @@ def test_nothing_brings_the_rejected_version_back(case: Case) -> None:
     assert delivery.pods(revision) == []
 
 
-def test_a_refused_push_leaves_traffic_safe_and_is_made_good_when_it_is_allowed(deliver: Any) -> None:
-    delivery = deliver("1")
-    traffic = delivery.traffic()
-    observer, stage = delivery.observer, delivery.stage
-    begun = time.time()
-    with stage.protected_branch():
-        stage.merge_bump(delivery.target, "3")
-        stage.refresh(delivery.target)
-        revision = observer.revision("3", since=begun, timeout=60)
-        on = observer.wait_weight(revision, timeout=120, since=begun)
-        off = observer.wait_drained(revision, timeout=120, since=on.at)
-        refused = observer.model.wait(
-            "the refused push is told",
-            lambda body: any(c["reason"] == "WriteBackRefused" for c in body["status"].get("conditions", ())),
-            timeout=120,
-            since=off.at,
-        )
-    assert refused.body["status"]["phase"] == "RollingBack"
-    message = refused.body["status"]["message"]
-    assert "All traffic is on version 1" in message
-    assert "protected branch main" in message
-    done = observer.wait_rolled_back("3", timeout=120, since=refused.at)
-    conditions = {condition["type"] for condition in done.body["status"]["conditions"]}
-    assert conditions == {"Ready"}
-    with stage.clone() as clone:
-        assert clone.rollbacks(f"{delivery.target.namespace}/{MODEL}") == [done.body["status"]["rollback"]["commit"]]
-    answers = traffic.answers()
-    assert [answer for answer in answers if not answer.version] == []
-    assert {answer.version for answer in answers if answer.began > off.at + 1} == {"1"}
-
-
 def _model(text: bytes) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(text)["spec"]["model"]
     return found

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from backstay_playground.build import binaries
 from backstay_playground.cluster import choose_cluster
-from backstay_playground.demo.command import bench_harmless, bench_rollback, play_demo
+from backstay_playground.demo.command import bench_crowd, bench_harmless, bench_rollback, play_demo
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.install import apply_folder
 from backstay_playground.layout import repository_root
@@ -179,6 +179,7 @@ def install(
 app.command("demo")(play_demo)
 app.command("bench-rollback")(bench_rollback)
 app.command("bench-harmless")(bench_harmless)
+app.command("bench-crowd")(bench_crowd)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def overlay(relative_root: str, *, account: Gitea, code: str) -> dict[str, Mappi
 
     `code` identifies the controller's sources: the controller starts anew when they, or its settings, change.
     """
-    secret = {"url": f"{IN_CLUSTER_URL}/", "username": account.user, "password": account.token}
+    secret = {"url": f"{IN_CLUSTER_URL}/", "username": account.user, "password": account.token, "forge": "gitea"}
     digest = hashlib.sha256(repr((code, sorted(SETTINGS.items()), sorted(secret.items()))).encode()).hexdigest()[:16]
     template = {"metadata": {"annotations": {"playground.backstay.dev/installed": digest}}}
     patches = [

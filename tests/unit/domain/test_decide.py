@@ -17,6 +17,7 @@ from backstay.domain.actions import (
     RememberStable,
     Retire,
     ShiftTraffic,
+    WithdrawRollback,
 )
 from backstay.domain.decide import decide
 from backstay.domain.observed import (
@@ -26,6 +27,7 @@ from backstay.domain.observed import (
     NeverServed,
     NotSynced,
     Observed,
+    Proposed,
     RecallUnavailable,
     Route,
     ServedBefore,
@@ -36,7 +38,7 @@ from backstay.domain.observed import (
     WriteRefused,
     Written,
 )
-from backstay.domain.resource import ABORT, APPROVE, PAUSE, Key, ModelDeployment, ModelIdentity, Plan
+from backstay.domain.resource import ABORT, APPROVE, PAUSE, SKIP, Key, ModelDeployment, ModelIdentity, Plan
 from backstay.domain.status import Phase, RollbackState, Status, Verdict
 
 NOW = 1_000_000.0
@@ -159,9 +161,9 @@ class World:
         return [action for action in self.done if isinstance(action, kind)]
 
 
-def serving_1() -> World:
+def serving_1(**spec: Any) -> World:
     """Version 1 is stable."""
-    world = World(declared("1"))
+    world = World(declared("1", **spec))
     world.turn(2)
     world.later(61)
     world.turn(3)
@@ -474,6 +476,102 @@ def test_a_refused_push_is_stalled_with_traffic_safe() -> None:
     assert world.weight("1") == 100
 
 
+def test_what_the_policy_forbids_is_not_started_and_stable_serves() -> None:
+    world = bumped_to_2()
+    world.see(violations=("version 2 has no digest",))
+    world.turn(2)
+    assert (world.status.phase, world.status.stalled) == (Phase.DEGRADED, "PolicyViolated")
+    assert world.status.message == "Version 2 is not started: version 2 has no digest"
+    assert Backend(revision("2")) not in world.seen.workloads
+    assert world.weight("1") == 100
+    world.see(violations=())
+    world.turn()
+    assert Backend(revision("2")) in world.seen.workloads
+
+
+def test_what_the_policy_forbids_by_now_is_not_stopped_under_way() -> None:
+    world = canary_at_10()
+    world.see(violations=("version 2 has no digest",))
+    world.turn()
+    assert world.weight("2") == 10
+
+
+def test_a_forbidden_version_takes_the_place_of_a_canary_and_gets_no_traffic() -> None:
+    world = canary_at_10()
+    world.desired = declared("3", generation=5)
+    world.see(violations=("version 3 has no digest",))
+    world.turn(2)
+    assert (world.weight("1"), world.weight("2"), world.weight("3")) == (100, 0, 0)
+    assert world.status.stalled == "PolicyViolated"
+
+
+PULL_REQUEST = "https://git.example.com/models/gitops/pulls/7"
+
+
+def awaiting_merge() -> World:
+    world = canary_at_10()
+    world.judged(Verdict.FAIL)
+    world.turn(2)
+    world.see(write_back=Proposed(PULL_REQUEST, world.now, "it needs 1 approval"))
+    world.turn(2)
+    return world
+
+
+def test_a_pull_request_is_waited_for_with_traffic_safe_and_people_are_told() -> None:
+    world = awaiting_merge()
+    assert (world.status.phase, world.status.stalled) == (Phase.ROLLING_BACK, "AwaitingMerge")
+    assert f"until {PULL_REQUEST} is merged: it needs 1 approval" in world.status.message
+    assert (world.weight("1"), world.weight("2")) == (100, 0)
+    assert world.status.rollback is not None
+    assert (world.status.rollback.state, world.status.rollback.pull_request) == (
+        RollbackState.AWAITING_MERGE,
+        PULL_REQUEST,
+    )
+    assert len([action for action in world.done if getattr(action, "reason", "") == "RollbackProposed"]) == 1
+
+
+def test_what_a_pull_request_waits_for_is_still_told_after_a_restart() -> None:
+    world = awaiting_merge()
+    world.see(write_back=Unwritten())
+    decision = world.turn()
+    assert "it needs 1 approval" in world.status.message
+    assert any(isinstance(action, CommitRollback) for action in decision.actions)
+
+
+def test_a_merged_pull_request_is_followed_like_a_commit() -> None:
+    world = awaiting_merge()
+    world.see(write_back=Written("def456", world.now))
+    world.turn(2)
+    assert world.status.rollback is not None
+    assert (world.status.rollback.state, world.status.rollback.commit) == (RollbackState.AWAITING_SYNC, "def456")
+    world.see(sync=Synced(world.now))
+    world.turn()
+    assert world.status.rollback.state is RollbackState.DONE
+    assert world.status.rollback.pull_request == PULL_REQUEST
+
+
+def test_a_pull_request_that_a_person_closed_stalls_and_is_taken_up_when_it_is_opened_again() -> None:
+    world = awaiting_merge()
+    world.see(write_back=WriteRefused(f"{PULL_REQUEST} was closed without a merge"))
+    world.turn()
+    assert (world.status.phase, world.status.stalled) == (Phase.ROLLING_BACK, "WriteBackRefused")
+    world.see(write_back=Proposed(PULL_REQUEST, world.now, "it needs 1 approval"))
+    world.turn()
+    assert world.status.stalled == "AwaitingMerge"
+
+
+def test_a_later_rollback_withdraws_the_pull_request_of_the_former() -> None:
+    world = awaiting_merge()
+    former = world.status.rollback
+    world.desired = declared("3", generation=5)
+    world.turn(3)
+    world.judged(Verdict.PASS)
+    world.turn(2)
+    world.judged(Verdict.FAIL)
+    world.turn()
+    assert [action.rollback for action in world.done if isinstance(action, WithdrawRollback)] == [former]
+
+
 Edit = Callable[[World], None]
 
 
@@ -627,6 +725,25 @@ def test_an_approval_step_waits_for_the_annotation_that_names_rollout_and_step()
     world.desired = declared("2", generation=2, steps=steps, annotations={APPROVE: "2-2/2"})
     world.turn(3)
     assert world.weight("2") == 100
+
+
+def test_a_person_may_skip_what_is_left_of_a_step_once() -> None:
+    world = canary_at_10()
+    assert world.status.rollout is not None
+    world.desired = declared("2", generation=2, annotations={SKIP: f"{world.status.rollout.id}/1"})
+    world.turn(2)
+    world.judged(Verdict.NO_DATA)
+    world.turn(3)
+    assert (world.weight("2"), world.status.step) == (50, "2/3")
+
+
+def test_skipping_saves_no_version_that_failed() -> None:
+    world = canary_at_10()
+    assert world.status.rollout is not None
+    world.desired = declared("2", generation=2, annotations={SKIP: f"{world.status.rollout.id}/1"})
+    world.judged(Verdict.FAIL)
+    world.turn()
+    assert world.weight("2") == 0
 
 
 def test_a_paused_rollout_stays_and_is_judged_all_the_same() -> None:

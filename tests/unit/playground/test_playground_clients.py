@@ -86,6 +86,7 @@ def test_the_overlay_changes_settings_and_adds_credentials() -> None:
         "playground.url": "http://gitea.forge:3000/",
         "playground.username": "playground",
         "playground.password": TOKEN,
+        "playground.forge": "gitea",
     }
     settings = yaml.safe_load(files["kustomization.yaml"]["patches"][0]["patch"])
     assert settings["data"]["BACKSTAY_CLUSTER_NAME"] == "playground"

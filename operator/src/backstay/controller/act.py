@@ -24,6 +24,7 @@ from backstay.adapters.kubernetes import (
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, observe
 from backstay.controller.gitops import GitOps
+from backstay.controller.promotions import Promotions
 from backstay.controller.store import Children, Store
 from backstay.domain.actions import (
     Action,
@@ -34,11 +35,14 @@ from backstay.domain.actions import (
     KeepPlan,
     LocateRollback,
     LocateSource,
+    ProposePromotion,
     RecallStable,
     RefreshApplication,
     RememberStable,
     Retire,
     ShiftTraffic,
+    WithdrawPromotion,
+    WithdrawRollback,
 )
 from backstay.domain.observed import Route
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment
@@ -54,11 +58,14 @@ class BlockedError(Exception):
 class Hands:
     """Does what was decided, and lets the store see the result at once."""
 
-    def __init__(self, cluster: Cluster, store: Store, provider: TrafficProvider, gitops: GitOps) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, provider: TrafficProvider, gitops: GitOps, promotions: Promotions
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._provider = provider
         self._gitops = gitops
+        self._promotions = promotions
         self._gateway_known = False
         # What an object looked like after we wrote it although it held something else than what we asked for (an
         # admission webhook, a normalised quantity): without this memory it would be written for ever.
@@ -114,6 +121,12 @@ class Hands:
                 self._gitops.locate_rollback(desired, record)
             case CommitRollback(record, good):
                 self._gitops.commit(desired, record, good)
+            case WithdrawRollback(record):
+                self._gitops.withdraw(desired, record)
+            case ProposePromotion(promotion, model):
+                self._promotions.propose(desired, promotion, model)
+            case WithdrawPromotion(promotion, why):
+                self._promotions.withdraw(desired, promotion, why)
             case RefreshApplication(commit):
                 await self._gitops.refresh(desired, commit)
             case RememberStable(version):

@@ -28,6 +28,8 @@ WRITES = (
     "refresh",
     "fetch",
     "push",
+    "pull-request",
+    "merge",
 )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,26 +17,17 @@ from backstay.adapters.argocd import (
     tracking_application,
 )
 from backstay.adapters.credentials import CredentialError
+from backstay.adapters.forge import ForgeRefused, ForgeUnavailable
 from backstay.adapters.gitcommand import GitError
 from backstay.adapters.gitlocate import Located
 from backstay.adapters.giturl import GitUrlError
 from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
 from backstay.adapters.registry import Registry, RegistryUnavailableError, alias
-from backstay.adapters.rollbackcommit import (
-    AlreadyDone,
-    AlreadyGood,
-    Committed,
-    Missing,
-    Refused,
-    RollbackOutcome,
-    RollbackRequest,
-    Superseded,
-    Unavailable,
-)
 from backstay.adapters.versionfile import VersionFileError
 from backstay.controller import faults
 from backstay.controller.gitwriter import GitWriters
 from backstay.controller.settings import Settings
+from backstay.controller.writeback import RollbackWriter
 from backstay.domain import observed
 from backstay.domain.resource import GROUP, KIND, TRACKING_ID, Key, ModelDeployment, ModelIdentity
 from backstay.domain.status import RollbackRecord, Served
@@ -47,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 
 _RETRY_AFTER = 5.0
 _REFUSED_AGAIN_AFTER = 30.0
+# Each look at an open pull request costs a fetch and two or three calls of a forge that counts them.
+_PROPOSED_AGAIN_AFTER = 10.0
 _REFRESH_EVERY = 1.0
 
 
@@ -72,8 +64,8 @@ class _NoSourceError(Exception):
 
 
 # What a person has to mend, and what may pass by itself.
-_PERMANENT = (_NoSourceError, VersionFileError, GitUrlError, CredentialError)
-_PASSING = (ApiError, GitError)
+PERMANENT = (_NoSourceError, VersionFileError, GitUrlError, CredentialError, ForgeRefused)
+PASSING = (ApiError, GitError, ForgeUnavailable)
 
 
 class GitOps:
@@ -89,7 +81,8 @@ class GitOps:
         self.cluster_name = settings.cluster_name
         self._answers: dict[Key, _Answers] = {}
         self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
-        self._writers = GitWriters(settings)
+        self.writers = GitWriters(settings)
+        self._rollbacks = RollbackWriter(self.writers, clock)
         self._registries: dict[str, Registry] = {}
         self._registry_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="registry")
 
@@ -141,6 +134,10 @@ class GitOps:
         """Start writing the good version back."""
         if self._may_ask(desired.key, record):
             self._start(desired.key, "write", self._commit(desired, record, good))
+
+    def withdraw(self, desired: ModelDeployment, record: RollbackRecord) -> None:
+        """Start closing the pull request of a rollback that another one has overtaken."""
+        self._start(desired.key, "withdraw", self._withdraw(desired, record))
 
     async def refresh(self, desired: ModelDeployment, commit: str) -> None:
         """Ask Argo CD to look at Git, at most once a second, and note how far it is."""
@@ -199,7 +196,13 @@ class GitOps:
         answers = self._of(key)
         if answers.write_back_of != record.rollout:
             return True
-        pause = _REFUSED_AGAIN_AFTER if isinstance(answers.write_back, observed.WriteRefused) else _RETRY_AFTER
+        match answers.write_back:
+            case observed.WriteRefused():
+                pause = _REFUSED_AGAIN_AFTER
+            case observed.Proposed():
+                pause = _PROPOSED_AGAIN_AFTER
+            case _:
+                pause = _RETRY_AFTER
         fresh = isinstance(answers.write_back, observed.Located)
         return fresh or self._clock() - answers.answered_at >= pause
 
@@ -217,8 +220,12 @@ class GitOps:
             default_namespace=self._settings.argocd_namespace,
         )
 
-    async def _source(self, desired: ModelDeployment) -> Source:
-        """Find repository, branch and path from the Argo CD Application that delivers the object."""
+    async def source(self, desired: ModelDeployment) -> Source:
+        """Find repository, branch and path from the Argo CD Application that delivers the object.
+
+        Raises:
+            One of `PERMANENT` or `PASSING`: why it is not found, or must not be written to.
+        """
         reference = self._application(desired)
         if reference is None:
             raise _NoSourceError(
@@ -233,19 +240,26 @@ class GitOps:
         found = source_of(live, group=GROUP, kind=KIND, namespace=desired.key.namespace, name=desired.key.name)
         if isinstance(found, SourceProblem):
             raise _NoSourceError(found.sentence)
+        refusal = self.refusal(desired.key, found)
+        if refusal:
+            raise _NoSourceError(refusal)
         self._of(desired.key).source = found
         return found
 
+    def refusal(self, key: Key, source: Source) -> str:
+        """Say why a ModelDeployment may not have a place changed; empty where it may."""
+        return self._settings.write_rules.refusal(key, source)
+
     async def _find(self, desired: ModelDeployment) -> Located:
-        source = await self._source(desired)
-        return await self._writers.of(source).locate(source.path, desired.key.name)
+        source = await self.source(desired)
+        return await self.writers.of(source).locate(source.path, desired.key.name)
 
     async def _locate(self, desired: ModelDeployment) -> None:
         answers = self._of(desired.key)
         answers.answered_at = self._clock()
         try:
             located = await self._find(desired)
-        except (*_PERMANENT, *_PASSING) as problem:
+        except (*PERMANENT, *PASSING) as problem:
             if answers.unlocated != str(problem):
                 version = desired.plan.model.version
                 _LOG.info("%s: the commit of version %s is not known yet: %s", desired.key, version, problem)
@@ -258,10 +272,10 @@ class GitOps:
     async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         try:
             located = await self._find(desired)
-        except _PERMANENT as problem:
+        except PERMANENT as problem:
             self._answer(desired.key, record, observed.WriteRefused(str(problem)))
             return
-        except _PASSING as problem:
+        except PASSING as problem:
             self._answer(desired.key, record, observed.Unwritten(str(problem)))
             return
         commit = _set_by(located, record.from_version) or located.set_by
@@ -272,37 +286,24 @@ class GitOps:
 
     async def _commit(self, desired: ModelDeployment, record: RollbackRecord, good: ModelIdentity) -> None:
         try:
-            source = await self._source(desired)
-            outcome = await self._writers.of(source).write(_request(desired, source, record, good))
-        except _PERMANENT as problem:
-            self._answer(desired.key, record, observed.WriteRefused(str(problem)))
-            return
-        except _PASSING as problem:
-            self._answer(desired.key, record, observed.Unwritten(str(problem)))
-            return
-        self._answer(desired.key, record, self._outcome(outcome))
+            answer = await self._rollbacks.write(desired, await self.source(desired), record, good)
+        except PERMANENT as problem:
+            answer = observed.WriteRefused(str(problem))
+        except PASSING as problem:
+            answer = observed.Unwritten(str(problem))
+        self._answer(desired.key, record, answer)
 
-    def _outcome(self, outcome: RollbackOutcome) -> observed.WriteBack:
-        now = self._clock()
-        match outcome:
-            case Committed(commit, pushed_at):
-                return observed.Written(commit, pushed_at.timestamp())
-            case AlreadyDone(commit):
-                return observed.Written(commit, now)
-            case AlreadyGood(head):
-                return observed.Written(head, now, "Git said so already")
-            case Superseded(newer, commit):
-                return observed.Written(commit or "", now, f"Git has moved on to version {newer}")
-            case Missing(reason) | Refused(reason):
-                return observed.WriteRefused(reason)
-            case Unavailable(reason):
-                return observed.Unwritten(reason)
+    async def _withdraw(self, desired: ModelDeployment, record: RollbackRecord) -> None:
+        try:
+            await self._rollbacks.withdraw(await self.source(desired), record)
+        except (*PERMANENT, *PASSING) as problem:
+            _LOG.warning("%s: %s stays open: %s", desired.key, record.pull_request, problem)
 
     async def _synced(self, answers: _Answers, live: dict[str, Any], commit: str) -> observed.Sync:
         state = sync_state(live)
         same = state.revision == commit
         if not same and state.revision and answers.source is not None:
-            same = await self._writers.of(answers.source).contains(commit, state.revision)
+            same = await self.writers.of(answers.source).contains(commit, state.revision)
         if same and state.sync_status == "Synced":
             return observed.Synced(self._clock())
         cause = "" if state.automated else "the Application does not sync by itself: sync it"
@@ -336,7 +337,7 @@ class GitOps:
             return (), ""
         try:
             located = await self._find(desired)
-        except (*_PERMANENT, *_PASSING) as problem:
+        except (*PERMANENT, *PASSING) as problem:
             return (), str(problem)
         return (located.identity, *(version.identity for version in located.history)), ""
 
@@ -355,29 +356,8 @@ def _set_by(located: Located, version: str) -> str:
     return next((entry.commit for entry in located.history if entry.identity.version == version), "")
 
 
-def _headline(reason: str) -> str:
-    """Cut a verdict's sentence to what fits a commit's subject; the evidence goes into trailers."""
-    return re.split(r" \(|; ", reason, maxsplit=1)[0]
-
-
 def _eligible(identity: ModelIdentity, desired: ModelDeployment) -> bool:
     """Tell whether a version of the file's history may be taken for the stable one: another one, and not rejected."""
     if identity.version == desired.plan.model.version:
         return False
     return not any(rejection.covers(identity, "") for rejection in desired.rejected)
-
-
-def _request(desired: ModelDeployment, source: Source, record: RollbackRecord, good: ModelIdentity) -> RollbackRequest:
-    return RollbackRequest(
-        rollback_id=record.id,
-        resource=str(desired.key),
-        path=source.path,
-        name=desired.key.name,
-        environment=source.path.rstrip("/").rsplit("/", 1)[-1],
-        good=good,
-        bad=ModelIdentity(good.name, record.from_version, record.from_digest),
-        bad_commit=record.bad_commit,
-        reason=_headline(record.reason),
-        evidence=record.evidence,
-        quarantine=not record.inconclusive,
-    )

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from backstay.adapters.argocd import Source
+from backstay.adapters.changes import Change, ProposalOutcome
 from backstay.adapters.credentials import Credentials
+from backstay.adapters.forge import Forge
+from backstay.adapters.forge.choose import forge_of
 from backstay.adapters.git import Repository
 from backstay.adapters.gitlocate import Located
 from backstay.adapters.giturl import normalise_url
 from backstay.adapters.rollbackcommit import RollbackOutcome, RollbackRequest
-from backstay.controller import faults
+from backstay.controller import faults, metrics
 from backstay.controller.settings import Settings
 
 _Answer = TypeVar("_Answer")
@@ -36,6 +39,11 @@ class GitWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="git")
         self._pending: list[_Pending] = []
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def branch(self) -> str:
+        """The name of the branch; that of a repository's default branch is known once it was fetched."""
+        return self._repository.branch
 
     async def locate(self, path: str, name: str) -> Located:
         """Fetch, and find what a folder of the branch declares of a ModelDeployment, with its history.
@@ -63,6 +71,14 @@ class GitWriter:
             self._running = asyncio.create_task(self._drain())
         return await waiting.done
 
+    async def propose(self, request: RollbackRequest | Change, *, branch: str) -> ProposalOutcome:
+        """Put a change on a branch of its own, for a pull request."""
+        return await self._in_turn(lambda: self._repository.propose(request, branch=branch))
+
+    async def withdraw(self, branch: str) -> None:
+        """Remove the branch of a pull request that is closed."""
+        await self._in_turn(lambda: self._repository.withdraw(branch))
+
     async def _drain(self) -> None:
         while self._pending:
             batch, self._pending = self._pending, []
@@ -82,11 +98,21 @@ class GitWriter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
+def _passed(point: str) -> None:
+    """Count the pushes, and die here if asked to."""
+    if point == "before:push":
+        metrics.GIT_PUSHES.labels("tried").inc()
+    elif point == "after:push":
+        metrics.GIT_PUSHES.labels("done").inc()
+    faults.point(point)
+
+
 class GitWriters:
     """The writers of all branches that any ModelDeployment comes from."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._credentials = Credentials(settings.git_credentials) if settings.git_credentials else None
         self._writers: dict[tuple[str, str], GitWriter] = {}
 
     def of(self, source: Source) -> GitWriter:
@@ -98,13 +124,20 @@ class GitWriters:
         identity = (normalise_url(source.url), source.branch)
         if identity not in self._writers:
             folder = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-            credentials = Credentials(self._settings.git_credentials) if self._settings.git_credentials else None
             repository = Repository(
                 source.url,
                 source.branch,
                 workdir=self._settings.state / "git" / folder,
-                credentials=credentials,
-                checkpoint=faults.point,
+                credentials=self._credentials,
+                checkpoint=_passed,
             )
             self._writers[identity] = GitWriter(repository)
         return self._writers[identity]
+
+    def forge(self, source: Source) -> Forge:
+        """Return the forge of a source's repository; blocks.
+
+        Raises:
+            ForgeRefused: it is not known which kind of forge that is.
+        """
+        return forge_of(source.url, self._credentials)

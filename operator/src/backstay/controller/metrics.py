@@ -14,3 +14,4 @@ DRAIN_SECONDS = Histogram(
     "From the answer of Prometheus that failed a version to weight 0 in the API server",
     buckets=_FAST,
 )
+GIT_PUSHES = Counter("backstay_git_pushes_total", "Pushes to Git, those tried and those done", ["outcome"])

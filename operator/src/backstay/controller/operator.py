@@ -30,6 +30,7 @@ from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.controller import metrics
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
+from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
 from backstay.controller.reconcile import Reconciler
 from backstay.controller.record import Recorder
@@ -77,6 +78,7 @@ class Controller:
             queue=self.queue,
             provider=GatewayApi(),
             gitops=self.gitops,
+            promotions=Promotions(self.gitops, self.queue.add, time.time),
             evidence=self.evidence,
             clock=time.time,
         )

@@ -23,6 +23,8 @@ from backstay.controller.act import BlockedError, Hands
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
 from backstay.controller.gitops import GitOps
+from backstay.controller.promotionpolicy import PromotionPolicy
+from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
 from backstay.controller.settings import Settings
 from backstay.controller.store import Children, Snapshot, Store
@@ -51,6 +53,7 @@ class Reconciler:
         queue: WorkQueue[Key],
         provider: TrafficProvider,
         gitops: GitOps,
+        promotions: Promotions,
         evidence: EvidenceLoop,
         clock: Callable[[], float],
     ) -> None:
@@ -60,9 +63,11 @@ class Reconciler:
         self._queue = queue
         self._provider = provider
         self._gitops = gitops
+        self._promotions = promotions
         self._evidence = evidence
         self._clock = clock
-        self._hands = Hands(cluster, store, provider, gitops)
+        self._policy = PromotionPolicy(settings.policy)
+        self._hands = Hands(cluster, store, provider, gitops, promotions)
         self._shifted: dict[Key, float] = {}
         self._drained: dict[tuple[Key, Backend], float] = {}
         self._written: dict[Key, float] = {}
@@ -148,7 +153,14 @@ class Reconciler:
             set_by=self._gitops.set_by(desired, snapshot.status.stable),
             write_back=self._gitops.write_back(key, record),
             sync=self._gitops.sync(key, record),
+            violations=self._violations(desired, snapshot.status),
+            promotion=self._promotions.answer(key, snapshot.status.promotion),
         )
+
+    def _violations(self, desired: ModelDeployment, status: Status) -> tuple[str, ...]:
+        """Ask the promotion policy about what is to be started; what serves already, or is on its way, is not asked."""
+        known = {served.revision for served in (status.stable, status.previous, status.rollout) if served is not None}
+        return () if desired.plan.revision in known else self._policy.violations(desired)
 
     async def _with_pods(self, desired: ModelDeployment, seen: Observed) -> Observed:
         """Look at the pods of a rollout that is late: only they tell what is in their way."""
@@ -304,6 +316,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._evidence.forget(key)
         self._gitops.forget(key)
+        self._promotions.forget(key)
         self._hands.forget(key)
         self._shifted.pop(key, None)
         self._written.pop(key, None)

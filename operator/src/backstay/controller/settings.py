@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from backstay.controller.writerules import EVERYTHING, VARIABLE, WriteRules
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -18,6 +20,8 @@ class Settings:
     health_port: int = 8081
     metrics_port: int = 8082
     workers: int = 16
+    write_rules: WriteRules = EVERYTHING
+    policy: Path | None = None
     # A ModelDeployment's progress is written at most this often, in seconds; verdicts and intents are written at once.
     progress: float = 5.0
 
@@ -40,6 +44,8 @@ class Settings:
             health_port=_number("BACKSTAY_HEALTH_PORT", 8081),
             metrics_port=_number("BACKSTAY_METRICS_PORT", 8082),
             workers=_number("BACKSTAY_WORKERS", 16),
+            policy=Path(text("BACKSTAY_POLICY", "")) if text("BACKSTAY_POLICY", "") else None,
+            write_rules=WriteRules.parse(os.environ[VARIABLE]) if VARIABLE in os.environ else EVERYTHING,
         )
 
 

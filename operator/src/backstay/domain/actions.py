@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from backstay.domain.observed import Backend, Mark, Weights
 from backstay.domain.resource import ModelIdentity, Plan
-from backstay.domain.status import RollbackRecord, Status
+from backstay.domain.status import PromotionRecord, RollbackRecord, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,33 @@ class LocateRollback:
 
 @dataclass(frozen=True, slots=True)
 class CommitRollback:
-    """Write the good version back to Git."""
+    """Write the good version back to Git, or see how far the pull request is that does so."""
 
     rollback: RollbackRecord
     good: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawRollback:
+    """Close the pull request of a rollback that a later one has overtaken."""
+
+    rollback: RollbackRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ProposePromotion:
+    """Have a pull request open that brings the version to the next environment, or see what became of it."""
+
+    promotion: PromotionRecord
+    model: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawPromotion:
+    """Close the pull request of a promotion that has no reason any more."""
+
+    promotion: PromotionRecord
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +136,9 @@ Action = (
     | LocateSource
     | LocateRollback
     | CommitRollback
+    | WithdrawRollback
+    | ProposePromotion
+    | WithdrawPromotion
     | RefreshApplication
     | RememberStable
     | Announce

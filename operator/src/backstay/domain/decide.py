@@ -7,7 +7,7 @@ again: it looks at what is, not at what it asked for.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from backstay.domain import rollback, rollout
+from backstay.domain import promotion, rollback, rollout
 from backstay.domain.actions import (
     Action,
     Decision,
@@ -33,6 +33,8 @@ from backstay.domain.split import split
 from backstay.domain.status import REJECTED_LENGTH, Phase, RollbackState, Served, Status
 from backstay.domain.turn import Turn
 
+_POLICY_AGAIN_AFTER = 60.0
+
 
 def decide(desired: ModelDeployment, status: Status, observed: Observed, now: float) -> Decision:
     """Decide what to do now.
@@ -55,6 +57,7 @@ def decide(desired: ModelDeployment, status: Status, observed: Observed, now: fl
         return Decision(tuple(turn.actions), turn.status, turn.wake)
     _ensure_stable(turn)
     _choose(turn)
+    promotion.advance(turn)
     _settle_traffic(turn)
     return Decision(tuple(turn.actions), turn.status, turn.wake)
 
@@ -146,6 +149,9 @@ def _choose(turn: Turn) -> None:
         _refuse(turn, rejected)
     elif _is_warm(turn, revision):
         _return_to_previous(turn)
+    elif turn.observed.violations and not _is_under_way(turn, revision):
+        rollout.supersede(turn, f"Git declares version {desired.plan.model.version} now")
+        _withhold(turn)
     else:
         rollout.run(turn)
         if turn.status.rollout is None and turn.status.phase is not Phase.STABLE:
@@ -220,6 +226,23 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
     )
 
 
+def _is_under_way(turn: Turn, revision: str) -> bool:
+    return turn.status.rollout is not None and turn.status.rollout.revision == revision
+
+
+def _withhold(turn: Turn) -> None:
+    """Start nothing that the promotion policy does not allow."""
+    stable = turn.status.stable
+    turn.note(step="", analysis={}, verdict=None)
+    if stable is not None:
+        turn.live = _alone(turn, stable)
+    why = "; ".join(turn.observed.violations)
+    phase = Phase.DEGRADED if stable is not None else Phase.PENDING
+    turn.say(phase, f"Version {turn.desired.plan.model.version} is not started: {why}", stalled="PolicyViolated")
+    # The policy may change, and nothing tells when it does.
+    turn.wake_in(_POLICY_AGAIN_AFTER)
+
+
 def _is_warm(turn: Turn, revision: str) -> bool:
     previous = turn.status.previous
     return previous is not None and previous.revision == revision and turn.observed.ready(Backend(revision)) > 0
@@ -234,7 +257,7 @@ def _return_to_previous(turn: Turn) -> None:
     turn.act(RememberStable(previous.version))
     turn.note(
         stable=replace(previous, since=turn.now, until=0.0),
-        previous=replace(stable, until=turn.now + turn.desired.warm_for),
+        previous=replace(stable, until=turn.now + turn.desired.rollback.warm_for),
     )
     turn.keep.update({Backend(stable.revision), Backend(previous.revision)})
     turn.live = split(turn.observed, stable=previous.revision)

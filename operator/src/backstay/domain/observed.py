@@ -122,6 +122,15 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposed:
+    """A pull request is open at ``url`` since ``at``; ``waiting`` says what its merge waits for."""
+
+    url: str
+    at: float
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """Git says the good version (or a newer one): ``commit`` is what must be synced, ``note`` what was special."""
 
@@ -137,7 +146,48 @@ class WriteRefused:
     reason: str
 
 
-WriteBack = Unwritten | Located | Written | WriteRefused
+WriteBack = Unwritten | Located | Proposed | Written | WriteRefused
+
+
+# What became of the request to carry the stable version on to the next environment.
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionPending:
+    """There is no answer yet; ``waiting`` says what is in the way, where anything is."""
+
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionAsked:
+    """The pull request is open."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionDone:
+    """The next environment declares the version; ``note`` says what was special."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionClosed:
+    """A person closed the pull request without merging it."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionRefused:
+    """The version cannot be proposed there; ``reason`` is a sentence with the remedy."""
+
+    reason: str
+
+
+PromotionAnswer = PromotionPending | PromotionAsked | PromotionDone | PromotionClosed | PromotionRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +229,8 @@ class Observed:
     """Everything outside the spec and the status that a decision needs.
 
     ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that brought what is declared,
-    empty while nobody knows; ``cluster`` is the configured name of this cluster.
+    empty while nobody knows; ``cluster`` is the configured name of this cluster; ``violations`` is what the promotion
+    policy has against starting what is declared.
     """
 
     cluster: str = ""
@@ -193,6 +244,8 @@ class Observed:
     set_by: str = ""
     write_back: WriteBack = field(default_factory=Unwritten)
     sync: Sync = field(default_factory=NotSynced)
+    violations: tuple[str, ...] = ()
+    promotion: PromotionAnswer = field(default_factory=PromotionPending)
 
     def ready(self, backend: Backend) -> int:
         """Count the ready pods of a backend."""

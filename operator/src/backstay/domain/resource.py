@@ -18,8 +18,9 @@ PLURAL = "modeldeployments"
 PAUSE = f"{GROUP}/pause"
 APPROVE = f"{GROUP}/approve"
 ABORT = f"{GROUP}/abort"
+SKIP = f"{GROUP}/skip"
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
-_ANNOTATIONS_WE_READ = (PAUSE, APPROVE, ABORT, TRACKING_ID)
+_ANNOTATIONS_WE_READ = (PAUSE, APPROVE, ABORT, SKIP, TRACKING_ID)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,6 +128,37 @@ class Rollout:
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
 
 
+class WriteBack(StrEnum):
+    """How Git gets the previous version back: on the branch itself, or by a pull request."""
+
+    COMMIT = "commit"
+    PULL_REQUEST = "pullRequest"
+
+
+class Merge(StrEnum):
+    """Who merges a rollback's pull request: Backstay as soon as the forge allows it, or people."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPolicy:
+    """What happens to Git when a version fails, and how long (seconds) the one before a promotion stays warm."""
+
+    write_back: WriteBack = WriteBack.COMMIT
+    merge: Merge = Merge.AUTOMATIC
+    warm_for: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Where a version goes that has served ``after`` seconds: the next environment's folder, seen from this one's."""
+
+    to: str
+    after: float
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """What is judged, how often (seconds), and the chance of rolling back a harmless version over a whole rollout."""
@@ -204,7 +236,8 @@ class ModelDeployment:
     registry_uri: str
     replicas: int
     traffic: GatewayTraffic
-    warm_for: float
+    rollback: RollbackPolicy
+    promotion: Promotion | None = None
 
     @staticmethod
     def of(body: Mapping[str, Any]) -> "ModelDeployment":
@@ -244,7 +277,8 @@ class ModelDeployment:
                     hostnames=tuple(gateway.get("hostnames", ())),
                     path_prefix=gateway.get("pathPrefix", "/"),
                 ),
-                warm_for=seconds(spec.get("rollback", {}).get("warmFor", "24h")),
+                rollback=_rollback(spec.get("rollback", {})),
+                promotion=_promotion(spec.get("promotion")),
             )
         except KeyError as missing:
             raise ValueError(
@@ -277,6 +311,18 @@ def plan_of(spec: Mapping[str, Any]) -> Plan:
         ),
         document=_document(spec),
     )
+
+
+def _rollback(rollback: Mapping[str, Any]) -> RollbackPolicy:
+    return RollbackPolicy(
+        write_back=WriteBack(rollback.get("writeBack", "commit")),
+        merge=Merge(rollback.get("merge", "automatic")),
+        warm_for=seconds(rollback.get("warmFor", "24h")),
+    )
+
+
+def _promotion(promotion: Mapping[str, Any] | None) -> Promotion | None:
+    return Promotion(promotion["to"], seconds(promotion.get("after", "24h"))) if promotion else None
 
 
 def _document(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from backstay.domain.actions import CommitRollback, LocateRollback, RefreshApplication
-from backstay.domain.observed import Located, Mark, NotSynced, Synced, Unwritten, WriteRefused, Written
+from backstay.domain.actions import CommitRollback, LocateRollback, RefreshApplication, WithdrawRollback
+from backstay.domain.observed import Located, Mark, NotSynced, Proposed, Synced, Unwritten, WriteRefused, Written
 from backstay.domain.resource import Rejection
 from backstay.domain.split import split
 from backstay.domain.status import (
@@ -68,6 +68,9 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
         record = replace(record, id=turn.rollback_id(rollout.version, rollout.digest, rollout.id))
     elif rollout.commit:
         record = replace(record, id=turn.rollback_id(rollout.version, rollout.digest, rollout.commit))
+    former = turn.status.rollback
+    if former is not None and former.state is RollbackState.AWAITING_MERGE:
+        turn.act(WithdrawRollback(former))
     turn.note(rollback=record)
     _mark(turn, record)
     turn.announce("RollingBack", f"{_who(record)} gets no more traffic: {reason}", warning=True)
@@ -97,7 +100,7 @@ def advance(turn: Turn) -> None:
     match record.state:
         case RollbackState.DRAINING:
             _drain(turn, record)
-        case RollbackState.COMMITTING | RollbackState.REFUSED:
+        case RollbackState.COMMITTING | RollbackState.AWAITING_MERGE | RollbackState.REFUSED:
             _commit(turn, record)
         case RollbackState.AWAITING_SYNC:
             _await_sync(turn, record)
@@ -112,6 +115,14 @@ def describe(turn: Turn, record: RollbackRecord) -> None:
             f"{went}All traffic is on version {record.to_version}, but Git was not changed: {record.note}. "
             "This is tried again every 30 s",
             stalled="WriteBackRefused",
+        )
+        return
+    if record.state is RollbackState.AWAITING_MERGE:
+        turn.say(
+            Phase.ROLLING_BACK,
+            f"{went}All traffic is on version {record.to_version}, and Git still declares {record.from_version} until "
+            f"{record.pull_request} is merged: {record.note}",
+            stalled="AwaitingMerge",
         )
         return
     good = f"version {record.to_version}"
@@ -189,8 +200,16 @@ def _awaiting_git(turn: Turn, record: RollbackRecord) -> None:
                 turn.announce("WriteBackRefused", reason, warning=True)
             turn.note(rollback=replace(record, state=RollbackState.REFUSED, note=reason))
             turn.wake_in(30.0)
+        case Proposed(url, at, waiting):
+            if (record.state, record.pull_request) != (RollbackState.AWAITING_MERGE, url):
+                turn.announce("RollbackProposed", f"{url} puts version {record.to_version} back: {waiting}")
+            state = RollbackState.AWAITING_MERGE
+            turn.note(rollback=replace(record, state=state, pull_request=url, proposed_at=at, note=waiting))
+            turn.wake_in(5.0)
         case Unwritten(waiting):
-            turn.note(rollback=replace(record, note=waiting))
+            # An open pull request keeps what it waits for while nobody has been asked again.
+            kept = record.note if record.state is RollbackState.AWAITING_MERGE else ""
+            turn.note(rollback=replace(record, note=waiting or kept))
             turn.wake_in(5.0)
         case Located() | Written():
             turn.wake_in(0.0)

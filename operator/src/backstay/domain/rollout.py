@@ -10,6 +10,7 @@ from backstay.domain.resource import (
     ABORT,
     APPROVE,
     PAUSE,
+    SKIP,
     ApprovalStep,
     OnInconclusive,
     Plan,
@@ -295,6 +296,10 @@ class _Walk:
         stay = turn.now - self.rollout.step_since
         requests = self.evidence.requests if self.evidence else 0
         phase = Phase.BAKING if step.weight == FULL else Phase.PROGRESSING
+        if turn.desired.annotations.get(SKIP) == f"{self.rollout.id}/{self.index + 1}":
+            turn.announce("StepSkipped", f"A person lets version {self.rollout.version} leave {step.weight} % early")
+            self._next()
+            return
         gate, why = self._gate()
         if stay >= step.min_duration and requests >= step.min_requests and gate is _Gate.OPEN:
             self._next()
@@ -354,7 +359,7 @@ class _Walk:
         turn.act(RememberStable(rollout.version))
         turn.note(
             stable=Served(rollout.revision, rollout.version, rollout.digest, since=turn.now),
-            previous=replace(former, until=turn.now + turn.desired.warm_for) if former else None,
+            previous=replace(former, until=turn.now + turn.desired.rollback.warm_for) if former else None,
             rollout=None,
             analysis={},
             step="",

@@ -48,6 +48,7 @@ class RollbackState(StrEnum):
 
     DRAINING = "Draining"
     COMMITTING = "Committing"
+    AWAITING_MERGE = "AwaitingMerge"
     AWAITING_SYNC = "AwaitingSync"
     DONE = "Done"
     REFUSED = "Refused"
@@ -94,6 +95,7 @@ class RollbackRecord:
 
     ``revision_only`` marks the failure of another revision of the version that stays: nothing is changed in Git then.
     ``inconclusive`` marks a deadline that passed without evidence: Git goes back, but the version may be tried again.
+    ``pull_request`` is the address of the one that changes Git, where the branch is not written to directly.
     """
 
     rollout: str
@@ -110,11 +112,39 @@ class RollbackRecord:
     id: str = ""
     bad_commit: str = ""
     drained_at: float = 0.0
+    pull_request: str = ""
+    proposed_at: float = 0.0
     commit: str = ""
     pushed_at: float = 0.0
     synced_at: float = 0.0
     note: str = ""
     evidence: tuple[str, ...] = ()
+
+
+class PromotionState(StrEnum):
+    """How far a promotion to the next environment has come."""
+
+    DUE = "Due"
+    OPEN = "Open"
+    DONE = "Done"
+    CLOSED = "Closed"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionRecord:
+    """The promotion of the stable version: ``to`` is the other environment's folder, seen from this one's.
+
+    ``due_at`` is when the version had served for long enough.
+    """
+
+    version: str
+    to: str
+    digest: str = ""
+    state: PromotionState = PromotionState.DUE
+    due_at: float = 0.0
+    pull_request: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +173,7 @@ class Status:
     verdict: Verdict | None = None
     analysis: Mapping[str, Any] = field(default_factory=dict)
     rollback: RollbackRecord | None = None
+    promotion: PromotionRecord | None = None
     rejected: tuple[Rejection, ...] = ()
     history: tuple[Ended, ...] = ()
 
@@ -163,6 +194,7 @@ class Status:
             verdict=Verdict(status["verdict"]) if status.get("verdict") else None,
             analysis=status.get("analysis", {}),
             rollback=_read(RollbackRecord, status.get("rollback")),
+            promotion=_read(PromotionRecord, status.get("promotion")),
             rejected=tuple(r for entry in status.get("rejected", ()) if (r := _read(Rejection, entry))),
             history=tuple(e for entry in status.get("history", ()) if (e := _read(Ended, entry))),
         )
@@ -180,6 +212,7 @@ class Status:
             "verdict": str(self.verdict) if self.verdict else "",
             "analysis": dict(self.analysis),
             "rollback": _write(self.rollback),
+            "promotion": _write(self.promotion),
             "rejected": [_write(entry) for entry in self.rejected],
             "history": [_write(entry) for entry in self.history],
         }
@@ -190,7 +223,7 @@ class Status:
 _NAMES = {"rollback_id": "rollbackID", "from_version": "from", "to_version": "to"}
 _TIMES = frozenset(
     {"since", "until", "started_at", "ended_at", "ramp_since", "ready_since", "step_since", "held_since"}
-    | {"failed_at", "drained_at", "pushed_at", "synced_at"}
+    | {"failed_at", "drained_at", "proposed_at", "pushed_at", "synced_at", "due_at"}
 )
 
 
@@ -230,6 +263,6 @@ def _read(kind: type[_T], document: Mapping[str, Any] | None) -> _T | None:
         elif isinstance(entry, list):
             entry = tuple(entry)
         elif name == "state":
-            entry = RollbackState(entry)
+            entry = PromotionState(entry) if kind is PromotionRecord else RollbackState(entry)
         values[name] = entry
     return kind(**values)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
+from backstay_playground.demo.controller import metrics
 from backstay_playground.demo.rollouts import Observer, Rollback
 from backstay_playground.demo.stage import PRODUCTION, Stage
 from backstay_playground.demo.story import RATE
@@ -21,7 +20,6 @@ from backstay_playground.errors import PlaygroundError
 from backstay_playground.playground import Playground
 
 INTERVAL = 2.0
-_NAMESPACE = "backstay-system"
 _OWN_PART = "backstay_verdict_to_drained_seconds"
 
 
@@ -114,15 +112,8 @@ def _times(rollback: Rollback, after: tuple[float, float], before: tuple[float, 
 
 def _own_part(playground: Playground) -> tuple[float, float]:
     """Read count and sum of the controller's own measurement from its metrics."""
-    pods = json.loads(playground.kubectl("get", "pods", f"--namespace={_NAMESPACE}", "--output=json"))["items"]
-    address = next(pod["status"]["podIP"] for pod in pods if pod["status"].get("phase") == "Running")
-    text = _get(f"http://{address}:8082/metrics")
-    values = {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
-    return values[f"{_OWN_PART}_count"], values[f"{_OWN_PART}_sum"]
-
-
-def _get(url: str) -> str:
-    return httpx.get(url, trust_env=False, timeout=10).raise_for_status().text
+    values = metrics(playground)
+    return values[f"{_OWN_PART}_count", ()], values[f"{_OWN_PART}_sum", ()]
 
 
 def _as_dict(times: Times) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands `demo`, `bench-rollback` and `bench-harmless`."""
+"""The commands `demo` and `bench-…`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backstay_playground.demo import bench, harmless
+from backstay_playground.demo import bench, crowd, harmless
 from backstay_playground.demo.story import demo, how_to_look
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
@@ -66,5 +66,18 @@ def bench_harmless(
     playground.down()
     try:
         harmless.bench(playground, console=_console, repetitions=repetitions, report=_out("bench-harmless.json"))
+    finally:
+        playground.down(keep_logs=True)
+
+
+def bench_crowd(
+    state: State = "",
+    size: Annotated[int, typer.Option(min=1, max=99, help="How many models fail at once.")] = 50,
+) -> None:
+    """Fail many models of one repository at once, while others push to it; time them, and check every commit."""
+    playground = Playground(state, ports=parse_choices([]), console=_console)
+    playground.down()
+    try:
+        crowd.bench(playground, console=_console, size=size, report=_out("bench-crowd.json"))
     finally:
         playground.down(keep_logs=True)

@@ -1,4 +1,9 @@
-"""Doing to the controller what a cluster does to it: restarts, crashes, a second one beside it."""
+"""Doing to the controller what a cluster does to it: restarts, crashes, a second one beside it; and asking it."""
+
+import json
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.install import DEPLOYMENT, NAMESPACE
@@ -37,3 +42,15 @@ def scale_controller(playground: Playground, replicas: int) -> None:
 def wait_for_controller(playground: Playground) -> None:
     """Wait until every controller that should run is ready."""
     playground.kubectl("rollout", "status", f"--namespace={NAMESPACE}", "--timeout=120s", f"deployment/{DEPLOYMENT}")
+
+
+def metrics(playground: Playground) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Read the controller's metrics: values by name and sorted labels."""
+    pods = json.loads(playground.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json"))["items"]
+    address = next(pod["status"]["podIP"] for pod in pods if pod["status"].get("phase") == "Running")
+    text = httpx.get(f"http://{address}:8082/metrics", trust_env=False, timeout=10).raise_for_status().text
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }

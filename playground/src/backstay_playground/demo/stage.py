@@ -2,6 +2,7 @@
 
 import base64
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from backstay_playground.playground import Playground
 MODEL = "fraud-detector"
 REPOSITORY = "models"
 BRANCH = "main"
+_ALREADY_THERE = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class Target:
     namespace: str
     hostname: str
     application: str
+
+    @staticmethod
+    def named(environment: str) -> "Target":
+        """Name an environment that is made like production."""
+        hostname = f"{environment}.{PRODUCTION.hostname}"
+        return Target(environment, f"fraud-{environment}", hostname, f"{MODEL}-{environment}")
 
     @property
     def folder(self) -> str:
@@ -78,12 +86,16 @@ class Pace:
     replicas: int = 1
     baseline: bool = True
     progress_deadline: str = "10m"
+    write_back: str = "commit"
+    merge: str = "automatic"
+    promotion: dict[str, str] | None = None
     # None leaves the base's signals as they are.
     signals: tuple[dict[str, Any], ...] | None = None
 
     def patch(self) -> str:
         """Write the Kustomize patch that an overlay gets."""
         signals = {} if self.signals is None else {"signals": [dict(signal) for signal in self.signals]}
+        promotion = {} if self.promotion is None else {"promotion": self.promotion}
         return yaml.safe_dump(
             {
                 "apiVersion": "backstay.dev/v1alpha1",
@@ -97,7 +109,8 @@ class Pace:
                         "progressDeadline": self.progress_deadline,
                     },
                     "analysis": {"interval": self.interval, **signals},
-                    "rollback": {"warmFor": self.warm_for},
+                    "rollback": {"writeBack": self.write_back, "merge": self.merge, "warmFor": self.warm_for},
+                    **promotion,
                 },
             },
             sort_keys=False,
@@ -135,7 +148,7 @@ class Stage:
             for target in (STAGING, PRODUCTION):
                 self._set_pace(root / target.folder)
                 file = root / target.version_file
-                file.write_bytes(self._with_version(file.read_bytes(), version))
+                file.write_bytes(self.with_version(file.read_bytes(), version))
             return self.playground.gitea.push_folder(root, repository=REPOSITORY, message="Serve the first version")
 
     def _set_pace(self, overlay: Path) -> None:
@@ -150,11 +163,12 @@ class Stage:
 
         def edit(root: Path) -> None:
             file = root / target.version_file
-            file.write_bytes(self._with_version(file.read_bytes(), version))
+            file.write_bytes(self.with_version(file.read_bytes(), version))
 
         return clone.push(edit, f"{MODEL}: {target.environment} to version {version}")
 
-    def _with_version(self, text: bytes, version: str, *, digest: str = "") -> bytes:
+    def with_version(self, text: bytes, version: str, *, digest: str = "") -> bytes:
+        """Return a version file that declares a registered version."""
         known = self.versions[version]
         identity = read_version_file(text, name=MODEL).identity
         changed = replace(identity, version=version, digest=digest or known.digest, run_id=known.run_id)
@@ -162,26 +176,26 @@ class Stage:
 
     def add_environment(self, environment: str, version: str) -> Target:
         """Add an environment made like production, at this pace, to the repository, and let Argo CD deliver it."""
-        target = Target(
-            environment, f"fraud-{environment}", f"{environment}.{PRODUCTION.hostname}", f"{MODEL}-{environment}"
+        target = Target.named(environment)
+        self.change(
+            lambda root: self.write_overlay(root, target, version), f"{MODEL}: serve version {version} in {environment}"
         )
-
-        def overlay(root: Path) -> None:
-            folder = root / target.folder
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(repository_root() / PRODUCTION.folder, folder)
-            for name in ("kustomization.yaml", "settings.yaml"):
-                text = (folder / name).read_text(encoding="utf-8")
-                text = text.replace(PRODUCTION.namespace, target.namespace)
-                text = text.replace(PRODUCTION.hostname, target.hostname)
-                (folder / name).write_text(text, encoding="utf-8")
-            self._set_pace(folder)
-            file = root / target.version_file
-            file.write_bytes(self._with_version(file.read_bytes(), version))
-
-        self.change(overlay, f"{MODEL}: serve version {version} in {environment}")
         self.deliver(target)
         return target
+
+    def write_overlay(self, root: Path, target: Target, version: str) -> None:
+        """Write an environment made like production, at this pace, into a clone of the repository."""
+        folder = root / target.folder
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(repository_root() / PRODUCTION.folder, folder)
+        for name in ("kustomization.yaml", "settings.yaml"):
+            text = (folder / name).read_text(encoding="utf-8")
+            text = text.replace(PRODUCTION.namespace, target.namespace)
+            text = text.replace(PRODUCTION.hostname, target.hostname)
+            (folder / name).write_text(text, encoding="utf-8")
+        self._set_pace(folder)
+        file = root / target.version_file
+        file.write_bytes(self.with_version(file.read_bytes(), version))
 
     def remove_environment(self, target: Target) -> None:
         """Take an environment away again, with everything in its namespace."""
@@ -199,10 +213,12 @@ class Stage:
             return clone.push(edit, message)
 
     @contextmanager
-    def protected_branch(self) -> Iterator[None]:
-        """Let nobody push to the branch for a while; merged pull requests still get through."""
+    def protected_branch(self, *, approvals: int = 0) -> Iterator[None]:
+        """Let nobody push to the branch for a while; pull requests are merged once they have their approvals."""
         gitea, base = self.playground.gitea, f"/repos/models/{REPOSITORY}/branch_protections"
-        _expect(gitea.call("POST", base, {"rule_name": BRANCH, "enable_push": False}), "protect the branch")
+        rule = {"rule_name": BRANCH, "enable_push": False, "required_approvals": approvals}
+        rule |= {"block_admin_merge_override": True}
+        _expect(gitea.call("POST", base, rule), "protect the branch")
         try:
             yield
         finally:
@@ -223,7 +239,7 @@ class Stage:
         Returns:
             The commit on the branch.
         """
-        changed = self._with_version(self.read(target.version_file), version, digest=digest)
+        changed = self.with_version(self.read(target.version_file), version, digest=digest)
         return self.merge(target.version_file, changed, f"{MODEL}: {target.environment} to version {version}")
 
     def read(self, path: str) -> bytes:
@@ -244,19 +260,40 @@ class Stage:
             gitea.call("POST", f"{base}/pulls", {"title": title, "head": branch, "base": BRANCH}), "open a pull request"
         )
         number = opened["number"]
-        self._merge(f"{base}/pulls/{number}", title)
+        self.merge_pull(number, title)
         merged = _expect(gitea.call("GET", f"{base}/pulls/{number}"), "show the pull request")
         return str(merged["merge_commit_sha"])
 
     @retry(
         retry=retry_if_exception_type(PlaygroundError), wait=wait_fixed(0.2), stop=stop_after_delay(20), reraise=True
     )
-    def _merge(self, pull: str, title: str) -> None:
-        """Merge; Gitea refuses while it still checks for conflicts."""
+    def merge_pull(self, number: int, title: str) -> None:
+        """Merge a pull request as a person does; Gitea refuses while it still checks for conflicts."""
+        pull = f"/repos/models/{REPOSITORY}/pulls/{number}"
         body = {"Do": "squash", "MergeTitleField": title, "delete_branch_after_merge": True}
         answer = self.playground.gitea.call("POST", f"{pull}/merge", body)
         if answer.is_error:
             raise PlaygroundError(f"Gitea did not merge: {answer.status_code} {answer.text[:300]}")
+
+    def rollback_pulls(self, rollback_id: str) -> list[dict[str, Any]]:
+        """List the pull requests of a rollback, whatever became of them."""
+        answer = self.playground.gitea.call("GET", f"/repos/models/{REPOSITORY}/pulls?state=all&limit=50")
+        pulls: list[dict[str, Any]] = _expect(answer, "list its pull requests")
+        return [pull for pull in pulls if rollback_id in pull["head"]["label"]]
+
+    def approve(self, pull: dict[str, Any], *, reviewer: str = "reviewer") -> None:
+        """Approve a pull request as a person other than its author."""
+        gitea, base = self.playground.gitea, f"/repos/models/{REPOSITORY}"
+        person = {"username": reviewer, "email": f"{reviewer}@playground.invalid", "password": secrets.token_urlsafe()}
+        answer = gitea.call("POST", "/admin/users", {**person, "must_change_password": False})
+        if answer.status_code != _ALREADY_THERE:
+            _expect(answer, f"make the account {reviewer}")
+        answer = gitea.call("PUT", f"{base}/collaborators/{reviewer}", {"permission": "write"})
+        if answer.is_error:
+            raise PlaygroundError(f"Gitea did not let {reviewer} in: {answer.text[:300]}")
+        review = {"event": "APPROVED", "body": "Take it back.", "commit_id": pull["head"]["sha"]}
+        path = f"{base}/pulls/{pull['number']}/reviews?sudo={reviewer}"
+        _expect(gitea.call("POST", path, review), "approve the pull request")
 
     def refresh(self, target: Target) -> None:
         """Tell Argo CD to look at Git, as a forge's webhook does."""
@@ -294,8 +331,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _expect(answer: Any, what: str) -> dict[str, Any]:
+def _expect(answer: Any, what: str) -> Any:
     if answer.is_error:
         raise PlaygroundError(f"Gitea did not {what}: {answer.status_code} {answer.text[:300]}")
-    document: dict[str, Any] = answer.json()
-    return document
+    return answer.json()

@@ -1,0 +1,51 @@
+"""The promotion policy as the controller asks it, before it starts a version."""
+
+from pathlib import Path
+from typing import Any
+
+from backstay.adapters.policy import Policy, PolicyError
+from backstay.domain.resource import ModelDeployment
+
+
+class PromotionPolicy:
+    """Evaluates the policy's expressions with the settings in a folder, one file a setting, as a ConfigMap is mounted.
+
+    Args:
+        folder: read again at each question; None, or a folder that is not there, asks nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._shipped: Policy | None = None
+
+    def violations(self, desired: ModelDeployment) -> tuple[str, ...]:
+        """List what the policy has against starting what is declared.
+
+        Settings that cannot be read forbid it: somebody asks for something, and nobody knows what.
+        """
+        if self._folder is None or not self._folder.is_dir():
+            return ()
+        try:
+            self._shipped = self._shipped or Policy.shipped()
+            settings = {file.name: file.read_text(encoding="utf-8") for file in self._files()}
+            found = self._shipped.configured(settings).violations(_body(desired))
+        except (PolicyError, OSError, UnicodeDecodeError) as problem:
+            return (f"the settings of the promotion policy cannot be used: {problem}",)
+        return found
+
+    def _files(self) -> list[Path]:
+        folder = self._folder or Path()
+        return [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+
+
+def _body(desired: ModelDeployment) -> dict[str, Any]:
+    """Put together what the expressions may look at; what is not decided by the plan is left out."""
+    document = desired.plan.document
+    return {
+        "metadata": {"namespace": desired.key.namespace, "name": desired.key.name},
+        "spec": {
+            **document,
+            "model": desired.plan.model.to_dict(),
+            "registry": {"uri": desired.registry_uri},
+        },
+    }

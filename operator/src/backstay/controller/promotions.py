@@ -1,0 +1,283 @@
+"""Pull requests that carry a version on to the next environment, asked for in the background.
+
+The branch is the same for all promotions of one model to one environment, and a mark in the pull request's text names
+the version: so there is one open pull request at the most, and it is known which version a closed one was about.
+"""
+
+import asyncio
+import hashlib
+import logging
+import posixpath
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, assert_never
+
+from backstay.adapters.argocd import Source
+from backstay.adapters.changes import Change, ProposalOutcome, Proposed, Unchanged
+from backstay.adapters.changetext import (
+    ChangeKind,
+    Evaluated,
+    VersionChange,
+    change_body,
+    change_labels,
+    change_message,
+    change_title,
+)
+from backstay.adapters.forge import Forge, Proposal, PullRequest, PullRequestState
+from backstay.adapters.gitlocate import Located
+from backstay.adapters.giturl import normalise_url
+from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
+from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.rollbackcommit import AlreadyDone, AlreadyGood, Missing, Refused, Superseded, Unavailable
+from backstay.adapters.versionfile import VersionFile, VersionFileError, restore
+from backstay.controller.gitops import PASSING, PERMANENT, GitOps
+from backstay.controller.gitwriter import GitWriter
+from backstay.domain import observed
+from backstay.domain.resource import Key, ModelDeployment, ModelIdentity
+from backstay.domain.status import PromotionRecord
+from backstay.domain.units import timestamp
+
+_LOG = logging.getLogger(__name__)
+_AGAIN_AFTER = 25.0
+_ACCOUNT = "backstay"
+
+_Answer = TypeVar("_Answer")
+_Meant = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class _Known:
+    """The last answer about one model's promotion, and what was asked."""
+
+    meant: _Meant
+    answer: observed.PromotionAnswer
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """One promotion, with the place that it changes."""
+
+    desired: ModelDeployment
+    record: PromotionRecord
+    model: ModelIdentity
+    source: Source
+    goal: Source
+    mark: str
+
+    @property
+    def environment(self) -> str:
+        return posixpath.basename(self.goal.path)
+
+    @property
+    def branch(self) -> str:
+        return f"backstay/promote-{self.desired.key.name}-{self.environment}"
+
+
+class Promotions:
+    """Answers about promotions, by ModelDeployment."""
+
+    def __init__(self, gitops: GitOps, changed: Callable[[Key], None], clock: Callable[[], float]) -> None:
+        self._gitops = gitops
+        self._changed = changed
+        self._clock = clock
+        self._known: dict[Key, _Known] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="promotions")
+
+    def answer(self, key: Key, record: PromotionRecord | None) -> observed.PromotionAnswer:
+        """Return what is known of the promotion on record."""
+        known = self._known.get(key)
+        if record is None or known is None or known.meant != _meant(record):
+            return observed.PromotionPending()
+        return known.answer
+
+    def propose(self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity) -> None:
+        """Start opening the pull request, or looking at it, unless that was done a moment ago."""
+        known = self._known.get(desired.key)
+        if desired.key in self._tasks:
+            return
+        if known is None or known.meant != _meant(record) or self._clock() - known.at >= _AGAIN_AFTER:
+            self._start(desired.key, self._propose(desired, record, model))
+
+    def withdraw(self, desired: ModelDeployment, record: PromotionRecord, why: str) -> None:
+        """Start closing the pull request."""
+        self._known.pop(desired.key, None)
+        self._start(desired.key, self._withdraw(desired, record, why))
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a deleted ModelDeployment."""
+        self._known.pop(key, None)
+
+    def _start(self, key: Key, work: Coroutine[Any, Any, None]) -> None:
+        """Do one thing after the other for a model; wake it when that is done."""
+        former = self._tasks.get(key)
+
+        async def run() -> None:
+            try:
+                if former is not None:
+                    await asyncio.wait([former])
+                await work
+            except Exception:  # noqa: BLE001 - logged; the next look asks again
+                _LOG.exception("%s: its promotion did not end well", key)
+            finally:
+                if self._tasks.get(key) is asyncio.current_task():
+                    del self._tasks[key]
+                self._changed(key)
+
+        self._tasks[key] = asyncio.create_task(run())
+
+    async def _propose(self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity) -> None:
+        try:
+            answer = await self._proposed(desired, record, model)
+        except PERMANENT as problem:
+            answer = observed.PromotionRefused(str(problem))
+        except PASSING as problem:
+            answer = observed.PromotionPending(str(problem))
+        self._known[desired.key] = _Known(_meant(record), answer, self._clock())
+
+    async def _proposed(
+        self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity
+    ) -> observed.PromotionAnswer:
+        aim = await self._aim(desired, record, model)
+        if isinstance(aim, str):
+            return observed.PromotionRefused(aim)
+        writer = self._gitops.writers.of(aim.goal)
+        located = await writer.locate(aim.goal.path, desired.key.name)
+        if _says(located.identity, model):
+            return observed.PromotionDone()
+        forge = await self._at_forge(lambda: self._gitops.writers.forge(aim.goal))
+        known = await self._at_forge(lambda: forge.find(aim.branch))
+        if any(entry.covers(model, "") for entry in located.rejected):
+            await self._close(writer, forge, known, f"Version {model.version} was rejected in {aim.environment}.")
+            return observed.PromotionRefused(
+                f"version {model.version} was rejected in {aim.environment}: declare another one here, or lift that by "
+                f"backstay retry {desired.key.name} --environment {aim.environment}"
+            )
+        if known is not None and aim.mark in known.body:
+            match known.state:
+                case PullRequestState.CLOSED:
+                    return observed.PromotionClosed(known.url)
+                case PullRequestState.OPEN:
+                    # Another commit would only take back approvals, and the ticks in its checklist.
+                    return observed.PromotionAsked(known.url)
+        return await self._open(aim, located, writer, forge)
+
+    async def _aim(self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity) -> _Aim | str:
+        """Find the place to change, or say why it must not be changed."""
+        source = await self._gitops.source(desired)
+        path = posixpath.normpath(posixpath.join(source.path, record.to))
+        if path.startswith(("..", "/")) or path == ".":
+            return f"{record.to} leads out of the repository, seen from {source.path}: name a folder inside"
+        goal = replace(source, path=path)
+        refusal = self._gitops.refusal(desired.key, goal)
+        parts = (self._gitops.cluster_name, str(desired.key), normalise_url(goal.url), path, *_meant(record))
+        name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+        mark = f"<!-- backstay-promotion: {name} -->"
+        return refusal or _Aim(desired, record, model, source, goal, mark)
+
+    async def _open(self, aim: _Aim, located: Located, writer: GitWriter, forge: Forge) -> observed.PromotionAnswer:
+        brought = replace(aim.model, promoted_by=_ACCOUNT, promoted_at=timestamp(aim.record.due_at))
+        change = VersionChange(
+            ChangeKind.PROMOTE,
+            aim.desired.key.name,
+            aim.environment,
+            before=located.identity,
+            after=brought,
+            source=posixpath.basename(aim.source.path),
+        )
+        outcome = await writer.propose(_edit(aim, change, brought), branch=aim.branch)
+        if not isinstance(outcome, Proposed):
+            return _settled(outcome)
+        body = change_body(change, await self._evaluated(aim, located))
+        opened = await self._at_forge(
+            lambda: forge.open(
+                Proposal(
+                    branch=aim.branch,
+                    base=writer.branch,
+                    title=change_title(change),
+                    body=f"{body}\n{aim.mark}\n",
+                    labels=change_labels(change),
+                )
+            )
+        )
+        return observed.PromotionAsked(opened.url)
+
+    async def _evaluated(self, aim: _Aim, located: Located) -> Evaluated:
+        """Gather what the registry says of both versions, and what was seen here; a silent registry only says less."""
+        new = await self._at_forge(lambda: _registered(aim.desired.registry_uri, aim.model))
+        running = await self._at_forge(lambda: _registered(aim.desired.registry_uri, located.identity))
+        since = timestamp(aim.record.due_at - (aim.desired.promotion.after if aim.desired.promotion else 0.0))
+        seen = f"Version {aim.model.version} has been stable there since {since}"
+        return Evaluated(new, running, gathered=(seen,), proven=True)
+
+    async def _withdraw(self, desired: ModelDeployment, record: PromotionRecord, why: str) -> None:
+        try:
+            aim = await self._aim(
+                desired, record, ModelIdentity(desired.plan.model.name, record.version, record.digest)
+            )
+            if isinstance(aim, str):
+                return
+            forge = await self._at_forge(lambda: self._gitops.writers.forge(aim.goal))
+            known = await self._at_forge(lambda: forge.find(aim.branch))
+            if known is not None and aim.mark in known.body:
+                await self._close(self._gitops.writers.of(aim.goal), forge, known, f"Taken back: {why}.")
+        except (*PERMANENT, *PASSING) as problem:
+            _LOG.warning("%s: %s stays open: %s", desired.key, record.pull_request, problem)
+
+    async def _close(self, writer: GitWriter, forge: Forge, known: PullRequest | None, why: str) -> None:
+        if known is not None and known.state is PullRequestState.OPEN:
+            await self._at_forge(lambda: forge.close(known.number, comment=why))
+            await writer.withdraw(known.branch)
+
+    async def _at_forge(self, work: Callable[[], _Answer]) -> _Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _meant(record: PromotionRecord) -> _Meant:
+    return (record.version, record.digest, record.to)
+
+
+def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:
+    same = not declared.digest or not wanted.digest or declared.digest == wanted.digest
+    return declared.version == wanted.version and declared.name in {"", wanted.name} and same
+
+
+def _edit(aim: _Aim, change: VersionChange, brought: ModelIdentity) -> Change:
+    def edit(content: bytes, declared: VersionFile, file: str) -> bytes:
+        if any(entry.covers(brought, "") for entry in declared.rejected):
+            raise VersionFileError(f"{file} rejects version {brought.version}")
+        identity = replace(brought, name=declared.identity.name and brought.name)
+        return restore(content, name=aim.desired.key.name, identity=identity, reject=None, drop_retry=True, file=file)
+
+    return Change(
+        path=aim.goal.path,
+        name=aim.desired.key.name,
+        edit=edit,
+        message=change_message(change),
+        change_id=aim.mark.split()[2],
+    )
+
+
+def _settled(outcome: ProposalOutcome) -> observed.PromotionAnswer:
+    match outcome:
+        case AlreadyDone() | AlreadyGood() | Unchanged():
+            return observed.PromotionDone()
+        case Superseded(newer):
+            return observed.PromotionPending(f"the other environment declares version {newer} by now")
+        case Missing(reason) | Refused(reason):
+            return observed.PromotionRefused(reason)
+        case Unavailable(reason):
+            return observed.PromotionPending(reason)
+        case Proposed():
+            raise ValueError(f"{outcome.branch} waits for its pull request, so it is not settled")
+        case _:
+            assert_never(outcome)
+
+
+def _registered(uri: str, model: ModelIdentity) -> RegisteredVersion | None:
+    try:
+        return ModelRegistry(uri).read(model.name, model.version)
+    except (ModelVersionError, RegistryUnavailableError):
+        return None
