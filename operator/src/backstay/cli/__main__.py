@@ -1,26 +1,45 @@
-"""``python -m backstay.cli`` and the console script ``backstay``."""
+"""``python -m backstay.cli`` and the console scripts ``backstay`` and ``kubectl-backstay``."""
 
 import typer
 
+from backstay.cli.act import abort, approve, pause, resume, skip
+from backstay.cli.bump import bump
+from backstay.cli.diff import diff
+from backstay.cli.init import add, init
 from backstay.cli.judge import judge
 from backstay.cli.plan import plan
+from backstay.cli.promote import promote
+from backstay.cli.retry import retry
+from backstay.cli.rollback import rollback
+from backstay.cli.status import history, status
+from backstay.cli.verify import verify
+from backstay.cli.watch import watch
 
 app = typer.Typer(
     name="backstay",
-    help="Judge canaries of machine-learning models: replay a verdict, plan a rollout.",
+    help="Deliver machine-learning models through Git: change versions, watch rollouts, judge canaries.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command()(judge)
-app.command()(plan)
+_PANELS = {
+    "Look": (status, watch, history),
+    "Act on a rollout": (pause, resume, approve, abort, skip),
+    "Change Git": (bump, promote, rollback, retry, diff),
+    "Check": (verify,),
+    "Start a repository": (init, add),
+    "Judge": (judge, plan),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main() -> None:
     """Run the command."""
-    app(prog_name="backstay")
+    app()
 
 
 if __name__ == "__main__":
-    main()
+    app(prog_name="backstay")
