@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from backstay_playground.gitea import Gitea
 from backstay_playground.playground import Playground
 
 LISTENERS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "mlflow")
@@ -88,3 +89,16 @@ def controllers(cluster: Cluster) -> Cluster:
     """Return the same cluster with a controller manager: Deployments, Jobs and service accounts work."""
     cluster.playground.up(["kube-controller-manager"])
     return cluster
+
+
+@pytest.fixture(scope="session")
+def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
+    """Start Gitea with an account that may do everything."""
+    (port,) = free_ports(1)
+    with Path(os.devnull).open("w", encoding="utf-8") as silence:
+        playground = Playground(tmp_path_factory.mktemp("gitea"), ports={"gitea": port}, console=Console(file=silence))
+        try:
+            playground.up(["gitea-account"])
+            yield playground.gitea
+        finally:
+            playground.down()

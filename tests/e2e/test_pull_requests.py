@@ -1,7 +1,7 @@
 """Rollbacks where nobody may push to the branch: by a pull request, of which there is exactly one."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -122,4 +122,44 @@ def test_a_pull_request_that_needs_an_approval_waits_with_traffic_on_the_good_ve
     (pull,) = failed.pulls()
     assert pull["merged"]
     assert failed.declared() == "1"
+    assert_traffic_was_safe(failed, traffic)
+
+
+def test_a_newer_version_closes_the_pull_request_and_is_followed(deliver: Any, by_pull_request: Pace) -> None:
+    delivery = deliver("1", pace=replace(by_pull_request, merge="manual"))
+    traffic = delivery.traffic()
+    failed = wait_failed(delivery, bump_to_3(delivery))
+    failed.awaiting_merge()
+    (opened,) = failed.pulls()
+    delivery.observer.promote("2")
+    delivery.wait_until("the pull request is closed", lambda: failed.pulls()[0]["state"] == "closed", timeout=PATIENCE)
+    (closed,) = failed.pulls()
+    assert (closed["number"], closed["merged"]) == (opened["number"], False)
+    assert failed.declared() == "2"
+    assert "3" not in {answer.version for answer in traffic.answers() if answer.began > failed.drained_at + 1}
+
+
+def test_a_pull_request_that_a_person_closes_stays_closed_and_their_own_commit_settles_it(
+    deliver: Any, by_pull_request: Pace
+) -> None:
+    delivery = deliver("1", pace=replace(by_pull_request, merge="manual"))
+    traffic = delivery.traffic()
+    failed = wait_failed(delivery, bump_to_3(delivery))
+    waiting = failed.awaiting_merge()
+    (opened,) = failed.pulls()
+    delivery.stage.close_pull(opened["number"])
+    refused = delivery.observer.model.wait(
+        "the closing is told",
+        lambda body: any(c["reason"] == "WriteBackRefused" for c in body["status"].get("conditions", ())),
+        timeout=PATIENCE,
+        since=waiting.at,
+    )
+    assert (
+        "was closed without a merge: reopen it, or commit another version than 3" in refused.body["status"]["message"]
+    )
+    assert len(failed.pulls()) == 1
+    delivery.stage.merge_bump(delivery.target, "1")
+    delivery.stage.refresh(delivery.target)
+    failed.settled()
+    assert len(failed.pulls()) == 1
     assert_traffic_was_safe(failed, traffic)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
-
-from backstay_playground.playground import Playground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,21 +21,6 @@ pytestmark = pytest.mark.component
 
 REPOSITORY = "/repos/models/cli"
 PROTECTED = {"rule_name": "main", "enable_push": False}
-
-
-@pytest.fixture(scope="module")
-def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
-    """Start Gitea with an account that may do everything."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
-    with Path(os.devnull).open("w", encoding="utf-8") as silence:
-        playground = Playground(tmp_path_factory.mktemp("gitea"), ports={"gitea": port}, console=Console(file=silence))
-        try:
-            playground.up(["gitea-account"])
-            yield playground.gitea
-        finally:
-            playground.down()
 
 
 @pytest.fixture

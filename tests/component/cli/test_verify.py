@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -671,3 +672,40 @@ def test_a_broken_policy_is_refused(repository: Repository, file: str, text: str
     done = CliRunner().invoke(app, ["verify", str(repository.root), "--offline"])
     assert done.exit_code == 2
     assert complaint in done.stderr
+
+
+def commands(document: Any) -> list[str]:
+    """Find the commands of a workflow that are ours."""
+    match document:
+        case dict():
+            return [found for value in document.values() for found in commands(value)]
+        case list():
+            return [found for value in document for found in commands(value)]
+        case str() if document.startswith("backstay "):
+            return [document]
+        case _:
+            return []
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab", "gitea"])
+def test_the_command_of_a_workflow_says_what_is_to_be_mended(
+    repository: Repository, registry: Any, forge: str, tmp_path: Path
+) -> None:
+    """As the runner's shell gives it, with the variables that the workflow sets."""
+    (command,) = commands(yaml.safe_load((ROOT / "pipelines" / "checks" / f"{forge}.yaml").read_text()))
+    repository.model(version="77", digest=OTHER)
+    repository.commit()
+    variables = {
+        "BASE": "main",
+        "CI_MERGE_REQUEST_DIFF_BASE_SHA": "main",
+        "MLFLOW_TRACKING_URI": registry.uri,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=repository.root, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "has no version 77" in repository.read("comment.md")
+    told = repository.read("quality.json") if forge == "gitlab" else done.stdout
+    assert VERSION in told

@@ -1,7 +1,6 @@
 """One contract for all forges: Gitea itself, and GitHub and GitLab as their documentation describes them."""
 
 import logging
-import os
 import secrets
 import socket
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from rich.console import Console
 from servers import NAME, OWNER, GitHubServer, GitLabServer, Server, serving, sha
 
 from backstay.adapters.credentials import Credentials
@@ -27,7 +25,6 @@ from backstay.adapters.forge import (
 )
 from backstay.adapters.forge.choose import forge_of
 from backstay_playground.gitea import Gitea
-from backstay_playground.playground import Playground
 
 pytestmark = pytest.mark.component
 
@@ -138,20 +135,6 @@ class Real:
 
     def message(self, commit: str) -> str:
         return str(self.ask("GET", f"/git/commits/{commit}")["commit"]["message"])
-
-
-@pytest.fixture(scope="module")
-def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
-    with Path(os.devnull).open("w", encoding="utf-8") as silence:
-        playground = Playground(tmp_path_factory.mktemp("gitea"), ports={"gitea": port}, console=Console(file=silence))
-        try:
-            playground.up(["gitea-account"])
-            yield playground.gitea
-        finally:
-            playground.down()
 
 
 @contextmanager

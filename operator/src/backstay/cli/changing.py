@@ -147,12 +147,6 @@ def change_id(at: Session, wish: Wish) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:
-    """Tell whether a file declares a version; a digest that either side leaves out does not matter."""
-    same = not declared.digest or not wanted.digest or declared.digest == wanted.digest
-    return declared.version == wanted.version and declared.name in {"", wanted.name} and same
-
-
 def bars(rejected: tuple[Rejection, ...], identity: ModelIdentity, lifted: str) -> Rejection | None:
     """Return the rejection that bars a version, leaving out the one that is lifted."""
     return next(
@@ -181,9 +175,9 @@ def guarded(change: VersionChange, write: Callable[[bytes, str], bytes], *, lift
             entry = bars(declared.rejected, change.after, lifted)
             if entry is not None:
                 raise VersionFileError(refuse_rejected(file, change.environment, change.after, entry))
-        if says(declared.identity, change.before):
+        if declared.identity.is_meant_by(change.before):
             return write(content, file)
-        if says(declared.identity, change.after):
+        if declared.identity.is_meant_by(change.after):
             return content
         raise VersionFileError(
             f"{file} declares version {declared.identity.version} by now, no longer {change.before.version}: "

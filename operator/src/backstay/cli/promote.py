@@ -17,7 +17,7 @@ from backstay.cli.bump import (
     registered,
     registry_of,
 )
-from backstay.cli.changing import Wish, bars, carry_out, described, guarded, proposal_branch, says, session
+from backstay.cli.changing import Wish, bars, carry_out, described, guarded, proposal_branch, session
 from backstay.cli.gathered import Gathered, gather
 from backstay.cli.overlays import Overlay, overlay_of
 from backstay.cli.results import changed, show
@@ -74,7 +74,7 @@ def promote(  # noqa: PLR0913 - each is an option of the command
             source=source,
             resource=here.resource,
         )
-        if says(before, carried):
+        if before.is_meant_by(carried):
             show(described(change) | {"outcome": "unchanged", "commit": here.located.head}, output, changed)
             return
         models = registry_of(here, registry)

@@ -145,7 +145,7 @@ class Promotions:
             return observed.PromotionRefused(aim)
         writer = self._gitops.writers.of(aim.goal)
         located = await writer.locate(aim.goal.path, desired.key.name)
-        if _says(located.identity, model):
+        if located.identity.is_meant_by(model):
             return observed.PromotionDone()
         forge = await self._at_forge(lambda: self._gitops.writers.forge(aim.goal))
         known = await self._at_forge(lambda: forge.find(aim.branch))
@@ -237,11 +237,6 @@ class Promotions:
 
 def _meant(record: PromotionRecord) -> _Meant:
     return (record.version, record.digest, record.to)
-
-
-def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:
-    same = not declared.digest or not wanted.digest or declared.digest == wanted.digest
-    return declared.version == wanted.version and declared.name in {"", wanted.name} and same
 
 
 def _edit(aim: _Aim, change: VersionChange, brought: ModelIdentity) -> Change:

@@ -53,6 +53,11 @@ class ModelIdentity:
         """Read the ``spec.model`` block."""
         return ModelIdentity(**{ours: str(model.get(theirs, "")) for ours, theirs in IDENTITY_FIELDS.items()})
 
+    def is_meant_by(self, wanted: "ModelIdentity") -> bool:
+        """Tell whether a file that says this declares a version; what either leaves open does not matter."""
+        same = not self.digest or not wanted.digest or self.digest == wanted.digest
+        return self.version == wanted.version and self.name in {"", wanted.name} and same
+
     def to_dict(self) -> dict[str, str]:
         """Write the ``spec.model`` block, without what is absent."""
         return {theirs: getattr(self, ours) for ours, theirs in IDENTITY_FIELDS.items() if getattr(self, ours)}
