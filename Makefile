@@ -35,8 +35,8 @@ down: setup ## Stop the playground and remove its state
 status: setup ## Show what runs in the playground, where, and its log
 	@$(BIN)/python -m backstay_playground status
 
-demo: setup ## The main job as a story: a good version goes live, a bad one goes back to Git (KEEP=1 leaves it up)
-	@$(BIN)/python -m backstay_playground demo $(if $(KEEP),--keep)
+demo: setup ## The main job as a story: a good version goes live, a bad one goes back to Git (KEEP=1 leaves it up, PROTECTED=1 protects the branch)
+	@$(BIN)/python -m backstay_playground demo $(if $(KEEP),--keep) $(if $(PROTECTED),--protected)
 
 test: lint ## Everything: linters, unit, component and end-to-end tests
 	@$(BIN)/python -m backstay_playground build

@@ -30,13 +30,16 @@ def play_demo(
     state: State = "",
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the playground up and say how to look at it.")] = False,
+    protected: Annotated[
+        bool, typer.Option("--protected", help="Protect the branch, so that the rollback comes as a pull request.")
+    ] = False,
 ) -> None:
     """Show the main job: a good version goes live, a bad one is drained and goes back to Git."""
     playground = Playground(state, ports=parse_choices([]), console=_console)
     # What an earlier run left (kept, or killed half-way) would be part of the story.
     playground.down()
     try:
-        demo(playground, console=_console, report=_out("demo-report.json"))
+        demo(playground, console=_console, report=_out("demo-report.json"), protected=protected)
         if keep:
             how_to_look(_console)
     finally:

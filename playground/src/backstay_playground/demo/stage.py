@@ -295,6 +295,11 @@ class Stage:
         path = f"{base}/pulls/{pull['number']}/reviews?sudo={reviewer}"
         _expect(gitea.call("POST", path, review), "approve the pull request")
 
+    def close_pull(self, number: int) -> None:
+        """Close a pull request without merging it, as a person does."""
+        path = f"/repos/models/{REPOSITORY}/pulls/{number}"
+        _expect(self.playground.gitea.call("PATCH", path, {"state": "closed"}), "close the pull request")
+
     def refresh(self, target: Target) -> None:
         """Tell Argo CD to look at Git, as a forge's webhook does."""
         self.playground.kubectl(

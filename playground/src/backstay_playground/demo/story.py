@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,8 @@ def _table(observer: Observer, traffic: Traffic | None) -> Table:
     return table
 
 
-def demo(playground: Playground, *, console: Console, report: Path) -> None:
-    """Play the whole story and write the report.
+def demo(playground: Playground, *, console: Console, report: Path, protected: bool = False) -> None:
+    """Play the whole story and write the report; on a ``protected`` branch the rollback comes as a pull request.
 
     Raises:
         PlaygroundError: something did not happen as it should; the text says what.
@@ -119,9 +119,11 @@ def demo(playground: Playground, *, console: Console, report: Path) -> None:
         story.line(f"Version 2 went through {promotion.weights} % and is stable.")
 
         story.chapter("A pull request bumps production to version 3, trained on wrongly scaled features")
-        with story.following(observer, traffic):
+        with story.following(observer, traffic), stage.protected_branch() if protected else nullcontext():
             rollback = observer.roll_back("3", traffic)
         story.line(f"Version 3 failed: {rollback.reason}")
+        if protected:
+            story.line(f"Nobody may push to {BRANCH}, so {observer.status()['rollback']['pullRequest']} was merged.")
         _check_git(story, stage, rollback)
         time.sleep(_AFTERGLOW)
     finally:
