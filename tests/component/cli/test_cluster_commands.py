@@ -1,10 +1,10 @@
 """The commands that look at the cluster and act on rollouts, on a real API server."""
 
 import json
-import time
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -139,13 +139,30 @@ class Model:
         return CliRunner().invoke(app, [command, *rest, *options])
 
 
-@contextmanager
-def later(act: Callable[..., Any], *arguments: Any) -> Iterator[None]:
-    """Do something a second from now, beside what the test does; its own failure is the test's."""
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        done = beside.submit(lambda: (time.sleep(1.0), act(*arguments)))
-        yield
-        done.result(timeout=60)
+@dataclass(frozen=True)
+class Followed:
+    """How a watch ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def follow(model: Model, *options: str, then: Callable[[], object]) -> Followed:
+    """Watch the model in a process of its own, and do something once it has told the first state."""
+    command = [sys.executable, "-m", "backstay.cli", "watch", f"{NAMESPACE}/{NAME}"]
+    place = f"--kubeconfig={model.server.kubeconfig}"
+    with subprocess.Popen(
+        [*command, place, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()
+            then()
+            rest, errors = process.communicate(timeout=150)
+        finally:
+            process.kill()
+    return Followed(process.returncode, first + rest, errors)
 
 
 @pytest.fixture
@@ -309,10 +326,9 @@ def test_history_tells_rollouts_and_rejections(model: Model) -> None:
 )
 def test_a_rollout_is_followed_to_its_end(model: Model, last: dict[str, Any], code: int) -> None:
     model.is_(PROGRESSING)
-    with later(model.is_, last):
-        done = model.run("watch", NAME, "--timeout=60")
-    assert done.exit_code == code, done.output
-    first, *_, end = done.output.splitlines()
+    done = follow(model, "--timeout=60", then=lambda: model.is_(last))
+    assert done.exit_code == code, done
+    first, *_, end = done.stdout.splitlines()
     assert "Progressing 2/4  10 %  Pass  Version 8 gets 10 % of the traffic" in first
     assert str(last["message"]) in end
 
@@ -321,10 +337,9 @@ def test_a_pipeline_reads_documents_and_waits_for_its_version(model: Model) -> N
     """Version 7 is stable until the change is there: that is not what the pipeline waits for."""
     model.declares("7")
     model.is_({**STABLE, "stable": {"version": "7", "revision": "r1"}})
-    with later(model.declares, "8"):
-        done = model.run("watch", NAME, "--version=8", "--timeout=3", "--output=json")
-    assert done.exit_code == 1, done.output
-    assert "has not ended within 3 s" in done.stderr
+    done = follow(model, "--version=8", "--timeout=5", "--output=json", then=lambda: model.declares("8"))
+    assert done.exit_code == 1, done
+    assert "has not ended within 5 s" in done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["version"] for one in told if "version" in one] == ["7", "8"]
     model.is_({**STABLE, "message": "Version 8 is stable", "stable": {"version": "8", "revision": "r2"}})
@@ -337,18 +352,17 @@ def test_events_are_told_as_they_come(model: Model) -> None:
 
     def go_on() -> None:
         model.tells("Promoted", "Version 8 goes live")
-        model.is_({**PROGRESSING, "weight": 50})
+        model.is_({**STABLE, "stable": {"version": "8", "revision": "r2"}})
 
-    with later(go_on):
-        done = model.run("watch", NAME, "--timeout=6")
+    done = follow(model, "--timeout=60", then=go_on)
     assert "  Promoted: Version 8 goes live" in done.stdout
     assert "an old one" not in done.stdout
 
 
 def test_a_model_that_is_deleted_ends_a_watch(model: Model) -> None:
     model.is_(PROGRESSING)
-    with later(model.server.kubectl, "delete", "mdep", NAME, f"--namespace={NAMESPACE}"):
-        done = model.run("watch", NAME, "--timeout=60")
+    delete = ("delete", "mdep", NAME, f"--namespace={NAMESPACE}")
+    done = follow(model, "--timeout=60", then=lambda: model.server.kubectl(*delete))
     assert done.exit_code == 1
     assert f"ModelDeployment {NAMESPACE}/{NAME} was deleted" in done.stderr
 
@@ -361,9 +375,8 @@ def test_a_server_that_comes_back_ends_no_watch(model: Model) -> None:
         model.server.start_api_server()
         model.is_({**STABLE, "stable": {"version": "8", "revision": "r2"}})
 
-    with later(away):
-        done = model.run("watch", NAME, "--timeout=120")
-    assert done.exit_code == 0, done.output
+    done = follow(model, "--timeout=120", then=away)
+    assert done.exit_code == 0, done
 
 
 def test_a_rollout_that_takes_too_long_is_left_to_itself(model: Model) -> None:
@@ -444,8 +457,31 @@ def test_no_token_of_a_kubeconfig_is_shown(server: Any, tmp_path: Path) -> None:
         assert "hidden-token" not in done.output
 
 
+def test_a_plugin_for_credentials_is_asked(model: Model, server: Any, tmp_path: Path) -> None:
+    place = f"--namespace={NAMESPACE}"
+    server.kubectl("create", "serviceaccount", "looker", place)
+    account = f"--serviceaccount={NAMESPACE}:looker"
+    server.kubectl("create", "rolebinding", "looker", "--clusterrole=backstay-view", account, place)
+    token = server.kubectl("create", "token", "looker", place).stdout.strip()
+    version = "client.authentication.k8s.io/v1"
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": token}}
+    answers = tmp_path / "credential.json"
+    answers.write_text(json.dumps(answer))
+    document = yaml.safe_load(Path(server.kubeconfig).read_text())
+    plugin = {"apiVersion": version, "command": "cat", "args": [str(answers)], "interactiveMode": "Never"}
+    document["users"][0]["user"] = {"exec": plugin}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(document))
+    model.is_(PROGRESSING)
+    done = model.run("status", NAME, kubeconfig=str(kubeconfig))
+    assert done.exit_code == 0, done.output
+    refused = model.run("pause", NAME, kubeconfig=str(kubeconfig))
+    assert (refused.exit_code, token in refused.output) == (1, False)
+    assert "system:serviceaccount:cli-tests:looker" in refused.stderr
+
+
 def test_a_cluster_without_backstay_is_told(bare_cluster: Any, tmp_path: Path) -> None:
-    """Another group stands for a cluster in which the definition was never installed."""
+    """The API server answers below a path of its own as it does for a kind that it does not know."""
     document = yaml.safe_load(Path(bare_cluster.kubeconfig).read_text())
     document["clusters"][0]["cluster"]["server"] += "/nothing"
     kubeconfig = tmp_path / "kubeconfig"

@@ -6,7 +6,7 @@ import typer
 
 from backstay.cli import looking, screen
 from backstay.cli.acting import NotNow, Set, Word, meaning
-from backstay.cli.cluster import Models, Object, StaleError
+from backstay.cli.cluster import Models, Object, Place, StaleError
 from backstay.cli.screen import Form
 from backstay.cli.trouble import ANSWER_IS_NO, end, refuse
 from backstay.cli.wording import plain
@@ -120,7 +120,7 @@ def skip(
     _say(Word.SKIP, name, looking.place(namespace, context, kubeconfig), output)
 
 
-def _say(word: Word, name: str, place: looking.Place, output: Form, *, reason: str = "") -> None:
+def _say(word: Word, name: str, place: Place, output: Form, *, reason: str = "") -> None:
     with looking.answered():
         models = Models(place)
         body, act = _done(models, models.place(name), word, reason)

@@ -15,9 +15,7 @@ _NO_FILES = ":4"
 def main() -> None:
     """Print the completions of the last argument, one a line, and the directive that ends them."""
     words = ["backstay", *sys.argv[1:]]
-    os.environ["COMP_WORDS"] = shlex.join(words)
-    os.environ["COMP_CWORD"] = str(len(words) - 1)
-    os.environ["_BACKSTAY_COMPLETE"] = "complete_bash"
+    os.environ.update(COMP_WORDS=shlex.join(words), COMP_CWORD=str(len(words) - 1), _BACKSTAY_COMPLETE="complete_bash")
     answer = io.StringIO()
     try:
         with redirect_stdout(answer):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
@@ -170,7 +170,7 @@ def view(body: Object, events: list[Object], now: float, *, ascii_only: bool = F
     """Draw how a rollout stands: its steps, its weight, what is said of it, and its last events."""
     status = body.get("status") or {}
     begun = (status.get("rollout") or {}).get("startedAt")
-    parts = [
+    parts: list[RenderableType] = [
         Text(f"{body['metadata']['namespace']}/{body['metadata']['name']}", style="bold"),
         screen.labelled(rendering.detail(body, now)),
     ]
