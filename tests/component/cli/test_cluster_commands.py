@@ -1,6 +1,8 @@
 """The commands that look at the cluster and act on rollouts, on a real API server."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -357,6 +359,47 @@ def test_events_are_told_as_they_come(model: Model) -> None:
     done = follow(model, "--timeout=60", then=go_on)
     assert "  Promoted: Version 8 goes live" in done.stdout
     assert "an old one" not in done.stdout
+
+
+def test_on_a_terminal_a_rollout_is_a_live_view(model: Model) -> None:
+    model.is_(PROGRESSING)
+    inner, outer = pty.openpty()
+    place = f"--kubeconfig={model.server.kubeconfig}"
+    command = [sys.executable, "-m", "backstay.cli", "watch", f"{NAMESPACE}/{NAME}", "--timeout=60", place]
+    terminal = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", "PYTHONUTF8": "1"}
+    terminal.pop("NO_COLOR", None)
+    shown = ""
+    with subprocess.Popen(command, stdout=outer, stderr=outer, env=terminal) as process:
+        os.close(outer)
+        while "weight  10 %" not in shown:
+            shown += os.read(inner, 4096).decode(errors="replace")
+        model.is_({**STABLE, "message": "Version 8 is stable", "stable": {"version": "8", "revision": "r2"}})
+        try:
+            while chunk := os.read(inner, 4096):
+                shown += chunk.decode(errors="replace")
+        except OSError:  # a terminal that its last program has left cannot be read
+            pass
+        assert process.wait(timeout=60) == 0, shown
+    os.close(inner)
+    assert "\x1b[32mStable" in shown
+    assert "Version 8 is stable" in shown
+
+
+def test_kubectl_runs_and_completes_it_as_a_plugin(model: Model) -> None:
+    model.is_(PROGRESSING)
+    kubectl = model.server.playground.kubectl
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**kubectl.environment(), "PATH": programs, "KUBECONFIG": str(kubectl.kubeconfig)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(kubectl.binary), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    shown = run("backstay", "status", f"{NAMESPACE}/{NAME}", "--output=name")
+    assert (shown.returncode, shown.stdout) == (0, f"{NAMESPACE}/{NAME}\n"), shown.stderr
+    assert "Usage: kubectl backstay" in run("backstay", "--help").stdout
+    completed = run("__complete", "backstay", "approve", f"--namespace={NAMESPACE}", "fraud")
+    assert completed.stdout.split() == [NAME, ":4"], completed
 
 
 def test_a_model_that_is_deleted_ends_a_watch(model: Model) -> None:
