@@ -170,7 +170,7 @@ def test_the_controller_may_read_the_namespace_that_names_the_cluster(reviews: c
     ("what", "verbs"),
     [
         ("/secrets", "get list watch create update patch delete"),
-        ("backstay.dev/modeldeployments", "create update patch delete deletecollection approve abort pause"),
+        ("backstay.dev/modeldeployments", "create update patch delete deletecollection approve abort pause skip"),
         ("/configmaps", "list watch update delete"),
         ("/pods", "create update patch delete"),
         ("/pods/exec", "create get"),
@@ -252,6 +252,7 @@ def test_other_accounts_change_applications_as_before(installed: Cluster) -> Non
         ("approve", "robin may not approve rollouts of ModelDeployment rights-tests/fraud-detector"),
         ("abort", "robin may not abort rollouts of ModelDeployment rights-tests/fraud-detector"),
         ("pause", "robin may not pause or resume rollouts of ModelDeployment rights-tests/fraud-detector"),
+        ("skip", "robin may not skip steps of ModelDeployment rights-tests/fraud-detector"),
     ],
 )
 def test_people_act_on_rollouts_only_with_the_verb_for_it(installed: Cluster, word: str, sentence: str) -> None:

@@ -1,5 +1,8 @@
 """``python -m backstay.cli`` and the console scripts ``backstay`` and ``kubectl-backstay``."""
 
+import sys
+from pathlib import Path
+
 import typer
 
 from backstay.cli.act import abort, approve, pause, resume, skip
@@ -36,10 +39,19 @@ for panel, commands in _PANELS.items():
         app.command(rich_help_panel=panel)(command)
 
 
+_PLUGIN = "kubectl-backstay"
+
+
 def main() -> None:
-    """Run the command."""
-    app()
+    """Run the command under the name that a person typed: ``backstay``, or ``kubectl backstay``."""
+    plugin = Path(sys.argv[0]).name == _PLUGIN
+    if plugin and {"--install-completion", "--show-completion"} & set(sys.argv[1:2]):
+        sys.exit(
+            "backstay: kubectl completes its plugins where its own completion is set up: put kubectl_complete-backstay "
+            "on the PATH beside kubectl-backstay"
+        )
+    app(prog_name="kubectl backstay" if plugin else "backstay")
 
 
 if __name__ == "__main__":
-    app(prog_name="backstay")
+    main()

@@ -1,90 +1,99 @@
-"""The cluster as the command sees it: ModelDeployments by the user's own kubeconfig, as kubectl would read it."""
+"""The cluster as the command sees it: ModelDeployments, read and annotated with a person's own rights."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from backstay.cli.trouble import ANSWER_IS_NO, BAD_INPUT, NO_ANSWER
+from backstay.cli.kubeconfig import ClusterError, Place, connection
+from backstay.cli.trouble import BAD_INPUT, NO_ANSWER
+from backstay.cli.wording import plain
 from backstay.domain.resource import GROUP, PLURAL, VERSION
+
+__all__ = ["ClusterError", "Models", "Object", "Place", "SilentError", "StaleError"]
 
 Object = dict[str, Any]
 
 _SECONDS = 15.0
+_PAGE = 500
 _FIELD_MANAGER = "backstay-cli"
-
-
-class ClusterError(Exception):
-    """The cluster did not do what was asked; the message is a sentence, ``code`` how the command ends."""
-
-    def __init__(self, sentence: str, code: int = ANSWER_IS_NO) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 class StaleError(ClusterError):
     """The object has changed since it was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which cluster and namespace a person means; empty fields are as in their kubeconfig."""
+class SilentError(ClusterError):
+    """The server does not answer, or not now."""
 
-    kubeconfig: str = ""
-    context: str = ""
-    namespace: str = ""
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, NO_ANSWER)
+
+
+class MissingError(ClusterError):
+    """There is no such object."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, BAD_INPUT)
 
 
 class Models:
-    """The ModelDeployments of a cluster.
+    """The ModelDeployments of a cluster. No call waits for longer than ``timeout`` seconds.
 
     Raises:
         ClusterError: there is no usable kubeconfig.
     """
 
-    def __init__(self, place: Place) -> None:
-        from kubernetes import client, config  # noqa: PLC0415 - slow to import, and most commands need it not
+    def __init__(self, place: Place, *, timeout: float = _SECONDS) -> None:
+        configuration, self.namespace = connection(place)
+        import urllib3  # noqa: PLC0415 - comes with the client, which is slow to import
+        from kubernetes import client  # noqa: PLC0415
 
-        try:
-            configuration = client.Configuration()
-            self.namespace = place.namespace or _namespace(place)
-            config.load_kube_config(
-                config_file=place.kubeconfig or None, context=place.context or None, client_configuration=configuration
-            )
-        except (config.ConfigException, OSError) as problem:
-            raise ClusterError(f"{problem}: name a kubeconfig by --kubeconfig or KUBECONFIG", BAD_INPUT) from None
-        # The command tells by itself that a server is silent, and does not make people wait for it.
-        configuration.retries = False
-        self._objects = client.CustomObjectsApi(client.ApiClient(configuration))
-        self._core = client.CoreV1Api(client.ApiClient(configuration))
+        if not configuration.verify_ssl:
+            # The kubeconfig says so; kubectl does not repeat it at each request either.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        api = client.ApiClient(configuration)
+        self._timeout = timeout
+        self._objects = client.CustomObjectsApi(api)
+        self._core = client.CoreV1Api(api)
 
     def place(self, name: str) -> tuple[str, str]:
-        """Split ``namespace/name``; a plain name is in the namespace that is meant."""
-        namespace, separator, short = name.rpartition("/")
-        return (namespace, short) if separator else (self.namespace, name)
+        """Split ``namespace/name``; a plain name is in the namespace that is meant.
+
+        Raises:
+            ClusterError: it is neither.
+        """
+        namespace, separator, short = name.partition("/")
+        where = (namespace, short) if separator else (self.namespace, name)
+        if not all(where) or "/" in short:
+            raise ClusterError(f"{name!r} names no ModelDeployment: write its name, or namespace/name", BAD_INPUT)
+        return where
 
     def get(self, namespace: str, name: str) -> Object:
         """Read one."""
         with _explained(f"ModelDeployment {namespace}/{name}"):
             found: Any = self._objects.get_namespaced_custom_object(
-                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=_SECONDS
+                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=self._timeout
             )
             return dict(found)
 
     def every(self, namespace: str | None) -> list[Object]:
         """Read all of a namespace, or of all namespaces."""
+        items: list[Object] = []
+        more: dict[str, Any] = {"limit": _PAGE, "_request_timeout": self._timeout}
         with _explained("the ModelDeployments"):
-            found: Any
-            if namespace is None:
-                found = self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, _request_timeout=_SECONDS)
-            else:
-                found = self._objects.list_namespaced_custom_object(
-                    GROUP, VERSION, namespace, PLURAL, _request_timeout=_SECONDS
-                )
-            items: list[Object] = found["items"]
-            return items
+            while True:
+                page: Any
+                if namespace is None:
+                    page = self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, **more)
+                else:
+                    page = self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **more)
+                items.extend(page["items"])
+                token = page["metadata"].get("continue")
+                if not token:
+                    return items
+                more["_continue"] = token
 
     def annotate(self, body: Object, name: str, value: str | None) -> None:
         """Set or remove an annotation, if the object is still what was read.
@@ -104,53 +113,27 @@ class Models:
                 metadata["name"],
                 patch,
                 field_manager=_FIELD_MANAGER,
-                _request_timeout=_SECONDS,
+                _request_timeout=self._timeout,
             )
 
     def events(self, body: Object) -> list[Object]:
-        """Read the events about one, oldest first."""
+        """Read the events about one, oldest first; none where a person may not read them."""
         metadata = body["metadata"]
         selector = f"involvedObject.uid={metadata['uid']}"
-        with _explained(f"the events of {metadata['namespace']}/{metadata['name']}"):
-            found: Any = self._core.list_namespaced_event(
-                metadata["namespace"], field_selector=selector, _request_timeout=_SECONDS, _preload_content=False
-            )
-            items = json.loads(found.data)["items"]
+        try:
+            with _explained(f"the events of {metadata['namespace']}/{metadata['name']}"):
+                found: Any = self._core.list_namespaced_event(
+                    metadata["namespace"],
+                    field_selector=selector,
+                    _request_timeout=self._timeout,
+                    _preload_content=False,
+                )
+                items = json.loads(found.data)["items"]
+        except SilentError:
+            raise
+        except ClusterError:
+            return []
         return sorted(items, key=lambda event: str(event.get("eventTime") or event.get("lastTimestamp") or ""))
-
-    def watch(self, namespace: str, name: str, *, seconds: float) -> Iterator[Object]:
-        """Go through an object's states as they come, for a time; the first is what is there now.
-
-        Raises:
-            ClusterError: it is gone, or the server does not answer.
-        """
-        from kubernetes import watch  # noqa: PLC0415 - slow to import
-
-        with _explained(f"ModelDeployment {namespace}/{name}"):
-            stream = watch.Watch().stream(
-                self._objects.list_namespaced_custom_object,
-                GROUP,
-                VERSION,
-                namespace,
-                PLURAL,
-                field_selector=f"metadata.name={name}",
-                timeout_seconds=max(int(seconds), 1),
-            )
-            for event in stream:
-                if event["type"] == "DELETED":
-                    raise ClusterError(f"ModelDeployment {namespace}/{name} was deleted")
-                yield event["object"]
-
-
-def _namespace(place: Place) -> str:
-    from kubernetes import config  # noqa: PLC0415 - slow to import
-
-    contexts, active = config.list_kube_config_contexts(config_file=place.kubeconfig or None)
-    chosen = next((one for one in contexts if one["name"] == place.context), None) if place.context else active
-    if chosen is None:
-        known = ", ".join(str(one["name"]) for one in contexts)
-        raise ClusterError(f"there is no context {place.context!r} in the kubeconfig: there are {known}", BAD_INPUT)
-    return str((chosen.get("context") or {}).get("namespace") or "default")
 
 
 @contextmanager
@@ -162,31 +145,41 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except ApiException as problem:
         raise _error(what, problem) from None
+    except urllib3.exceptions.SSLError as problem:
+        cause = plain(str(problem))
+        raise ClusterError(f"the API server's certificate is not that of the kubeconfig: {cause}", BAD_INPUT) from None
     except (urllib3.exceptions.HTTPError, OSError) as problem:
         cause = type(problem).__name__
-        raise ClusterError(f"the API server does not answer for {what} ({cause}): try again later", NO_ANSWER) from None
+        raise SilentError(f"the API server does not answer for {what} ({cause}): try again later") from None
 
 
-def _error(what: str, problem: Any) -> ClusterError:
-    said = _message(problem)
+def _error(what: str, problem: Any) -> ClusterError:  # noqa: PLR0911 - one for each kind of answer
+    document = _document(problem)
+    said = plain(str(document.get("message") or problem.body or problem.reason or ""))[:1000]
     match problem.status:
-        case HTTPStatus.NOT_FOUND if "could not find the requested resource" in said or "page not found" in said:
-            return ClusterError("the cluster does not know ModelDeployments: install Backstay there")
+        case HTTPStatus.NOT_FOUND if not (document.get("details") or {}).get("name"):
+            return ClusterError("the cluster does not know ModelDeployments: install Backstay there", BAD_INPUT)
         case HTTPStatus.NOT_FOUND:
-            return ClusterError(f"there is no {what}: backstay status --all-namespaces lists all", BAD_INPUT)
+            return MissingError(f"there is no {what}: backstay status --all-namespaces lists all")
         case HTTPStatus.CONFLICT:
             return StaleError(f"{what} has changed meanwhile: look at it, and try again")
         case HTTPStatus.UNAUTHORIZED:
-            return ClusterError(f"the API server does not know you (asked for {what}): log in to the cluster again")
-        case status if status and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ClusterError(f"the API server has trouble with {what}: {said}", NO_ANSWER)
+            return ClusterError(
+                f"the API server does not know you (asked for {what}): log in to the cluster again", BAD_INPUT
+            )
+        case status if not status or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return SilentError(f"the API server has trouble with {what}: {said}")
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return SilentError(f"the API server has no time for {what}: try again later")
         case _:
-            return ClusterError(said or f"the API server refuses what was asked of {what} (status {problem.status})")
+            # An admission policy's own sentence says who may not do what, and what to do about it.
+            sentence = said.rpartition(" denied request: ")[2]
+            return ClusterError(sentence or f"the API server refuses what was asked of {what} ({problem.status})")
 
 
-def _message(problem: Any) -> str:
-    """Return the API server's own sentence."""
+def _document(problem: Any) -> dict[str, Any]:
     try:
-        return " ".join(str(json.loads(problem.body)["message"]).split())
-    except (TypeError, ValueError, KeyError):
-        return " ".join(str(problem.body or problem.reason or "").split())[:300]
+        document = json.loads(problem.body)
+    except (TypeError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -12,15 +12,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.kubernetes import CONFIG_MAP, MODEL_DEPLOYMENT, ApiError, Cluster, NotFoundError, Object
 from backstay.cli.overlays import Overlay
+from backstay.cli.wording import span
 from backstay.domain.resource import ModelIdentity
 from backstay.domain.status import Status, Verdict
 from backstay.judge.replay import EvidenceError, evidence_of, judge
 
+Object = dict[str, Any]
+
 _SECONDS = 15.0
 _MOST_UNPACKED = 50_000_000
-_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def gather(overlay: Overlay, identity: ModelIdentity, now: float) -> Gathered:
         return Gathered(unsaid="The cluster was not asked: there is no kubeconfig here")
     if not overlay.namespace:
         return Gathered(unsaid=f"{overlay.path} says no namespace, so the cluster was not asked")
+    from backstay.adapters.kubernetes import ApiError  # noqa: PLC0415 - slow to import, and often not needed
+
     try:
         found, evidence = asyncio.run(asyncio.wait_for(_read(overlay), _SECONDS))
     except (ApiError, TimeoutError) as problem:
@@ -64,6 +67,8 @@ def _is_configured() -> bool:
 
 
 async def _read(overlay: Overlay) -> tuple[Object, Object]:
+    from backstay.adapters.kubernetes import CONFIG_MAP, MODEL_DEPLOYMENT, Cluster, NotFoundError  # noqa: PLC0415
+
     cluster = await Cluster.connect()
     try:
         found = await cluster.get(MODEL_DEPLOYMENT, overlay.namespace, overlay.name)
@@ -129,12 +134,3 @@ def _unpacked(evidence: Object) -> Mapping[str, Any]:
 
 def _requests(arm: Any) -> float:
     return float(arm["total"]) if isinstance(arm, dict) else float(sum(arm))
-
-
-def span(seconds: float) -> str:
-    """Word a time in the unit that fits."""
-    if seconds < 2 * _MINUTE:
-        return f"{max(seconds, 0):.0f} s"
-    if seconds < 2 * _HOUR:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:.0f} h" if seconds < 2 * _DAY else f"{seconds / _DAY:.1f} days"
