@@ -5,7 +5,7 @@ own functions those are here that this project's rules use; an expression that u
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -19,6 +19,18 @@ from celpy.evaluation import CELEvalError
 
 class CelError(Exception):
     """An expression cannot be compiled or evaluated."""
+
+
+def compiled(expression: str) -> None:
+    """Check that an expression is CEL.
+
+    Raises:
+        CelError: it is not.
+    """
+    try:
+        _program(expression)
+    except CELParseError as error:
+        raise CelError(f"{expression!r} is not CEL: {error}") from None
 
 
 def evaluate(expression: str, values: Mapping[str, Any]) -> Any:
@@ -87,7 +99,7 @@ def _is_sorted(values: list[Any]) -> celtypes.BoolType:
 _FUNCTIONS = {"isURL": _is_url, "isSorted": _is_sorted}
 
 
-@cache
+@lru_cache(maxsize=512)
 def _program(expression: str) -> celpy.Runner:
     environment = celpy.Environment()
     return environment.program(environment.compile(expression), functions=cast("Any", _FUNCTIONS))

@@ -19,6 +19,7 @@ PLACE = "operator/config/crd/modeldeployments.yaml"
 
 _RULES = "x-kubernetes-validations"
 _OPEN = "x-kubernetes-preserve-unknown-fields"
+_LONGEST = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +83,45 @@ def _told(error: ValidationError) -> Problem:
     match error.validator:
         case "additionalProperties":
             properties = cast("Mapping[str, Any]", error.schema).get("properties", {})
-            names = sorted(set(has) - set(properties))
-            known = ", ".join(sorted(properties))
-            what = f"{'.'.join(part for part in (field, names[0]) if part)} is not a field: there are {known}"
+            known, unknown = ", ".join(sorted(properties)), min(set(has) - set(properties))
+            field = _below(field, unknown)
+            what = f"{field} is not a field: there are {known}"
         case "required":
             missing = [name for name in asked if name not in has]
             what = f"{field or 'the object'} lacks {', '.join(missing)}: write it"
+            field = _below(field, missing[0])
         case "type":
             quote = ", in quotes" if asked == "string" else ""
-            what = f"{field} is {has!r}: write a value of type {asked}{quote}"
+            what = f"{field} is {_short(has)}: write a value of type {asked}{quote}"
         case "enum":
-            what = f"{field} is {has!r}: choose one of {', '.join(map(str, asked))}"
+            what = f"{field} is {_short(has)}: choose one of {', '.join(map(str, asked))}"
         case _:
-            what = f"{field}: {error.message}"
+            what = f"{field} {_beyond(str(error.validator), asked, has)}"
     return Problem(field, what)
+
+
+def _beyond(keyword: str, asked: Any, has: Any) -> str:
+    """Say how a value leaves the bounds that a keyword of the schema sets."""
+    match keyword:
+        case "minimum" | "maximum":
+            return f"is {_short(has)}: write {asked} or {'more' if keyword == 'minimum' else 'less'}"
+        case "exclusiveMinimum" | "exclusiveMaximum":
+            return f"is {_short(has)}: write {'more' if keyword == 'exclusiveMinimum' else 'less'} than {asked}"
+        case "minItems" | "maxItems":
+            return f"has {len(has)} entries: write {'at least' if keyword == 'minItems' else 'at most'} {asked}"
+        case "minLength" | "maxLength":
+            return f"has {len(has)} characters: write {'at least' if keyword == 'minLength' else 'at most'} {asked}"
+        case _:
+            return f"is {_short(has)}, which its schema does not allow ({keyword} {asked}): correct it"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _below(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name
 
 
 def _path(parts: Any) -> str:
@@ -131,7 +157,7 @@ def _broken(value: Any, schema: Mapping[str, Any], field: str) -> Iterator[Probl
         properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
         for name, entry in value.items():
             inner = properties.get(name, others if isinstance(others, Mapping) else {})
-            yield from _broken(entry, inner, f"{field}.{name}" if field else name)
+            yield from _broken(entry, inner, _below(field, name))
     elif isinstance(value, list):
         for number, entry in enumerate(value):
             yield from _broken(entry, schema.get("items") or {}, f"{field}[{number}]")

@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from backstay.adapters.cel import CelError, cel_value, evaluate, holds
+from backstay.adapters.cel import CelError, cel_value, compiled, evaluate, holds
 from backstay.adapters.shipped import shipped_files
 
 PLACE = "policies/promotion"
-SETTINGS = "backstay-promotion"
-_POLICY, _SETTINGS = f"{PLACE}/policy.yaml", f"{PLACE}/settings.yaml"
+SETTINGS_FILE = f"{PLACE}/settings.yaml"
+POLICY_FILE = f"{PLACE}/policy.yaml"
+_ASKED = "asked"
 
 
 class PolicyError(Exception):
@@ -24,9 +25,14 @@ class PolicyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The conditions under which it is asked, the expressions with their messages, and the settings that they read."""
+    """A ValidatingAdmissionPolicy and the settings that it reads.
+
+    ``conditions`` say whether it is asked at all; ``variables`` are names with expressions, each may use those before
+    it; ``validations`` are expressions with those of their messages.
+    """
 
     conditions: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...]
     validations: tuple[tuple[str, str], ...]
     settings: Mapping[str, str]
 
@@ -34,25 +40,32 @@ class Policy:
     def shipped() -> "Policy":
         """Return the policy of this version of Backstay, with the settings that it is installed with."""
         files = shipped_files(PLACE)
-        return Policy.of(files[_POLICY], files[_SETTINGS])
+        return Policy.of(files[POLICY_FILE], files[SETTINGS_FILE])
 
     @staticmethod
     def of(policy: str, settings: str) -> "Policy":
         """Read a policy and its settings from their manifests.
 
         Raises:
-            PolicyError: one of them is something else.
+            PolicyError: one of them is something else, or an expression is no CEL.
         """
         try:
             documents = list(yaml.safe_load_all(policy))
-            found = next(d for d in documents if d["kind"] == "ValidatingAdmissionPolicy")
-            conditions = tuple(c["expression"] for c in found["spec"].get("matchConditions", ()))
-            validations = tuple((v["expression"], v["messageExpression"]) for v in found["spec"]["validations"])
-        except (yaml.YAMLError, StopIteration, KeyError, TypeError):
+            spec = next(d for d in documents if d["kind"] == "ValidatingAdmissionPolicy")["spec"]
+            conditions = tuple(c["expression"] for c in spec.get("matchConditions", ()))
+            variables = tuple((v["name"], v["expression"]) for v in spec.get("variables", ()))
+            validations = tuple((v["expression"], v["messageExpression"]) for v in spec["validations"])
+        except (yaml.YAMLError, RecursionError, StopIteration, KeyError, TypeError):
             raise PolicyError(
-                f"{_POLICY} is no ValidatingAdmissionPolicy with expressions and messageExpressions: restore it"
+                f"{POLICY_FILE} is no ValidatingAdmissionPolicy with expressions and messageExpressions: restore it"
             ) from None
-        return Policy(conditions, validations, {}).with_settings(settings)
+        try:
+            named, told = (one for _, one in variables), (one for both in validations for one in both)
+            for expression in (*conditions, *named, *told):
+                compiled(str(expression))
+        except CelError as problem:
+            raise PolicyError(f"{POLICY_FILE} cannot be evaluated: {problem}") from None
+        return Policy(conditions, variables, validations, {}).with_settings(settings)
 
     def with_settings(self, settings: str) -> "Policy":
         """Return the same policy with the settings of a ConfigMap's manifest.
@@ -61,45 +74,83 @@ class Policy:
             PolicyError: it is something else.
         """
         try:
-            data = dict(yaml.safe_load(settings)["data"])
-        except (yaml.YAMLError, KeyError, TypeError, ValueError):
-            raise PolicyError(f"{_SETTINGS} is no ConfigMap with data: restore it") from None
+            document = yaml.safe_load(settings)
+            data = dict(document["data"] if document["kind"] == "ConfigMap" else None)
+        except (yaml.YAMLError, RecursionError, KeyError, TypeError, ValueError):
+            raise PolicyError(f"{SETTINGS_FILE} is no ConfigMap with data: restore it") from None
         return self.configured(data)
 
     def configured(self, data: Mapping[str, Any]) -> "Policy":
-        """Return the same policy with other settings; what they leave out is as it is shipped.
+        """Return the same policy with other settings; what they leave out is not asked.
 
         Raises:
-            PolicyError: a value is no text, or no setting has that name.
+            PolicyError: a value is no text, or the pattern of namespaces cannot be used.
         """
-        usual: dict[str, Any] = yaml.safe_load(shipped_files(_SETTINGS)[_SETTINGS])["data"]
         for name, value in data.items():
-            if name not in usual:
-                raise PolicyError(f"{_SETTINGS} has no setting {name!r}: there are {', '.join(sorted(usual))}")
             if not isinstance(value, str):
-                raise PolicyError(f"{name} in {_SETTINGS} is no text: put {value!r} in quotes")
-        return Policy(self.conditions, self.validations, {**usual, **data})
+                raise PolicyError(f"{name} in {SETTINGS_FILE} is no text: put {value!r} in quotes")
+        policy = Policy(self.conditions, self.variables, self.validations, dict(data))
+        try:
+            evaluate("''.matches(pattern)", {"pattern": cel_value(data.get("namespaces", ""))})
+        except CelError:
+            raise PolicyError(
+                f"namespaces in {SETTINGS_FILE} is no pattern: write an RE2 expression, such as -production$"
+            ) from None
+        return policy
+
+    def misconfigured(self) -> tuple[str, ...]:
+        """List what is wrong with the settings themselves, by the expressions that look at nothing else."""
+        values = self._values({})
+        return tuple(
+            _worded(message, values)
+            for rule, message in self.validations
+            if not _looks_at_object(rule) and not holds(rule, values)
+        )
 
     def violations(self, body: Mapping[str, Any]) -> tuple[str, ...]:
-        """List what the policy has against a ModelDeployment, as the API server would word it."""
-        values = {"object": cel_value(body), "params": cel_value({"data": dict(self.settings)})}
-        if not all(holds(condition, values) for condition in self.conditions):
-            return ()
+        """List what the policy has against declaring a ModelDeployment, as the API server would word it."""
+        values = self._values(body)
+        try:
+            if not all(evaluate(condition, values) for condition in self.conditions):
+                return ()
+        except CelError as problem:
+            # The API server refuses as well where it cannot tell whether the policy is meant.
+            return (f"a condition of the promotion policy cannot be evaluated: {problem}",)
         return tuple(_worded(message, values) for rule, message in self.validations if not holds(rule, values))
 
     def concerns(self, body: Mapping[str, Any]) -> bool:
         """Tell whether the settings ask anything of a ModelDeployment's namespace."""
-        values = {
-            "namespace": cel_value(body["metadata"]["namespace"]),
-            "pattern": cel_value(self.settings["namespaces"]),
-        }
-        return holds("namespace.matches(pattern)", values)
+        return holds(f"variables.{_ASKED}", self._values(body))
 
     @property
     def required_tags(self) -> dict[str, str]:
         """The tags that the registry must have on a version."""
         pairs = (pair.partition("=") for pair in self.settings.get("requiredTags", "").split(",") if pair.strip())
         return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def one_environment_at_a_time(self) -> bool:
+        """Whether one change may move the version of one environment only."""
+        return self.settings.get("oneEnvironmentAtATime") == "true"
+
+    def _values(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Name what the expressions may look at; a variable that cannot be evaluated breaks what uses it."""
+        values = {
+            "object": cel_value(body),
+            "oldObject": None,
+            "params": cel_value({"data": dict(self.settings)}),
+            "variables": cel_value({}),
+        }
+        for name, expression in self.variables:
+            try:
+                values["variables"][cel_value(name)] = evaluate(expression, values)
+            except CelError:
+                continue
+        return values
+
+
+def _looks_at_object(rule: str) -> bool:
+    return "object." in rule or f"variables.{_ASKED}" in rule
 
 
 def _worded(message: str, values: Mapping[str, Any]) -> str:

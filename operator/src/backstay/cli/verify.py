@@ -12,15 +12,18 @@ import typer
 
 from backstay.adapters.crd import Schema
 from backstay.adapters.modelversion import RegisteredVersion
-from backstay.adapters.policy import PLACE, Policy, PolicyError
+from backstay.adapters.policy import POLICY_FILE, SETTINGS_FILE, Policy, PolicyError
 from backstay.adapters.registry import RegistryUnavailableError
+from backstay.cli import options
 from backstay.cli.trouble import ANSWER_IS_NO, NO_ANSWER, refuse
-from backstay.cli.verifying import change as changes
+from backstay.cli.verifying import kinds
+from backstay.cli.verifying.argocd import undelivered
 from backstay.cli.verifying.change import Change, ChangeError
 from backstay.cli.verifying.comment import comment, difference
 from backstay.cli.verifying.environments import Checked, Environment, check, environments
-from backstay.cli.verifying.findings import Finding, Form, told
-from backstay.cli.verifying.registry import Registries
+from backstay.cli.verifying.findings import Finding, Form, to_mend, told
+from backstay.cli.verifying.posting import post
+from backstay.cli.verifying.registry import Registries, asked_of
 from backstay.cli.verifying.together import collisions
 
 _AT_ONCE = 4
@@ -41,8 +44,10 @@ class _Run:
         schema = Schema.shipped()
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
             self.checked = list(threads.map(partial(self._one, schema), places))
+        wrong = set(self.policy.misconfigured())
+        self.findings.extend(Finding(SETTINGS_FILE, 0, sentence) for sentence in wrong)
         for one in self.checked:
-            self.findings.extend(one.findings)
+            self.findings.extend(found for found in one.findings if found.sentence not in wrong)
         self.findings.extend(collisions(self.checked))
 
     def _one(self, schema: Schema, environment: Environment) -> Checked:
@@ -61,12 +66,12 @@ class _Run:
 
     def registered(self, one: Checked, version: str) -> RegisteredVersion | None:
         """Return a version as the registry has it, for the comment; None where it does not say."""
-        if self.registries is None or one.body is None or not version:
+        place = asked_of(one)
+        if self.registries is None or place is None or not version or not self.registries.may_ask(place[0]):
             return None
-        spec = one.body["spec"]
         try:
-            found = self.registries.read(spec["registry"]["uri"], spec["model"]["name"], version)
-        except (RegistryUnavailableError, KeyError):
+            found = self.registries.read(place[0], place[1], version)
+        except RegistryUnavailableError:
             return None
         return found if isinstance(found, RegisteredVersion) else None
 
@@ -87,6 +92,12 @@ def verify(  # noqa: PLR0913 - each is an option of the command
     comment_file: Annotated[
         Path | None, typer.Option(help="Write the model diff for a comment on the pull request here; needs --base.")
     ] = None,
+    comment_on: Annotated[
+        int | None, typer.Option(min=1, help="Write it as a comment on this pull request, one that is kept up to date.")
+    ] = None,
+    token_file: options.TokenFile = None,
+    forge: options.Forge = None,
+    forge_api: options.ForgeApi = "",
 ) -> None:
     """Check every environment of a repository, as a person or in a pull request.
 
@@ -96,11 +107,12 @@ def verify(  # noqa: PLR0913 - each is an option of the command
     code, data and run, and the tags that the policy asks for.
 
     With --base also: the change moves the version of one environment and nothing besides, lifts no rejection
-    silently, and gives no version another digest. The registry is then asked about the versions that change.
+    silently, and gives no version another digest. The registry is then asked about the versions that change, at an
+    address that the base knows or that --registry gives.
 
     ```
     backstay verify
-    backstay verify --base origin/main --output github --comment-file comment.md
+    backstay verify --base origin/main --output github --comment-on 12
     ```
 
     Exit codes: 0 all well, 1 something is to be mended, 2 bad input, 3 the registry does not answer.
@@ -111,21 +123,26 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         refuse(f"{folder} has no applications/*/overlays/*: name a checkout of the GitOps repository")
     if shutil.which("kustomize") is None:
         refuse("kustomize is not on the PATH: install the version that your Argo CD has")
-    if comment_file is not None and not base:
-        refuse("--comment-file needs --base, to tell what changes")
+    if (comment_file or comment_on) and not base:
+        refuse("a comment needs --base, to tell what changes")
     try:
         change = Change.since(root, base) if base else None
-        run = _Run(root, _policy(root), None if offline else Registries(registry))
+        run = _Run(root, _policy(root), None if offline else _registries(registry, change))
     except (ChangeError, PolicyError) as problem:
         refuse(str(problem))
     run.check(places)
+    run.findings.extend(undelivered(root, places))
     if change is not None:
-        run.findings.extend(changes.findings(change, run.checked))
+        run.findings.extend(kinds.findings(change, run.checked, run.policy))
     touched = places if change is None else [one for one in places if one.version_file in change.files]
     run.ask_registries(touched)
-    if change is not None and comment_file is not None:
-        _write_comment(comment_file, run, change)
     typer.echo(told(run.findings, [place.path for place in places], form))
+    if change is not None and (comment_file or comment_on):
+        text = _comment(run, change)
+        if comment_file is not None:
+            _write(comment_file, text)
+        if comment_on is not None:
+            post(root, comment_on, text, options.Target("", "", token_file, forge.value if forge else "", forge_api))
     _end(run)
 
 
@@ -134,15 +151,20 @@ def _end(run: _Run) -> None:
         typer.echo("The registry was not asked.", err=True)
     if run.silent:
         typer.echo(f"backstay: {run.silent}", err=True)
-    if run.findings:
+    if to_mend(run.findings):
         raise typer.Exit(ANSWER_IS_NO)
     if run.silent:
         raise typer.Exit(NO_ANSWER)
 
 
+def _registries(uri: str, change: Change | None) -> Registries:
+    """Ask the registry that is named, or those of the overlays; of a change's, only those that its base knew."""
+    return Registries(uri) if change is None else Registries(uri, change.knew)
+
+
 def _policy(root: Path) -> Policy:
     """Read the repository's own policy, or take the one that ships with the command."""
-    policy, settings = root / PLACE / "policy.yaml", root / PLACE / "settings.yaml"
+    policy, settings = root / POLICY_FILE, root / SETTINGS_FILE
     try:
         if policy.is_file() and settings.is_file():
             return Policy.of(policy.read_text(encoding="utf-8"), settings.read_text(encoding="utf-8"))
@@ -150,11 +172,11 @@ def _policy(root: Path) -> Policy:
         if settings.is_file():
             return shipped.with_settings(settings.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
-        raise PolicyError(f"{PLACE} cannot be read ({problem}): restore it") from None
+        raise PolicyError(f"{SETTINGS_FILE} or {POLICY_FILE} cannot be read ({problem}): restore them") from None
     return shipped
 
 
-def _write_comment(file: Path, run: _Run, change: Change) -> None:
+def _comment(run: _Run, change: Change) -> str:
     parts = []
     for one in run.checked:
         if one.environment.version_file in change.files:
@@ -162,7 +184,11 @@ def _write_comment(file: Path, run: _Run, change: Change) -> None:
             running = run.registered(one, before.identity.version if before else "")
             new = run.registered(one, one.declared.identity.version if one.declared else "")
             parts.append(difference(one, before, running, new))
+    return comment(parts, run.findings)
+
+
+def _write(file: Path, text: str) -> None:
     try:
-        file.write_text(comment(parts, sorted(set(run.findings))), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as problem:
         refuse(f"{file} cannot be written ({problem.strerror}): name another file for the comment")

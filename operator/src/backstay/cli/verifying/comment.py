@@ -7,17 +7,26 @@ from backstay.adapters.modelversion import RegisteredVersion
 from backstay.adapters.plaintext import code, inert, table
 from backstay.adapters.versionfile import VersionFile
 from backstay.cli.verifying.environments import Checked
-from backstay.cli.verifying.findings import Finding
+from backstay.cli.verifying.findings import Finding, notes, to_mend
 from backstay.domain.resource import IDENTITY_FIELDS
 
-_HEAD = "<!-- backstay verify -->\n## What this changes for models"
+MARKER = "backstay verify"
+_HEAD = "## What this changes for models"
+_MOST_LISTED = 20
 
 
 def comment(parts: list[str], findings: list[Finding]) -> str:
     """Put the differences together, with what is to be mended on top."""
-    listed = [f"- {code(one.file, 200)}: {inert(one.sentence, 600)}" for one in findings]
-    verdict = "\n".join(["**To mend first:**", "", *listed]) if listed else "Nothing to mend."
-    return "\n\n".join([_HEAD, verdict, *(parts or ["No environment's version changes."])]) + "\n"
+    wrong, known = to_mend(findings), notes(findings)
+    verdict = "**To mend first:**\n\n" + _list(wrong) if wrong else "Nothing to mend."
+    told = ["**To know:**\n\n" + _list(known)] if known else []
+    return "\n\n".join([_HEAD, verdict, *told, *(parts or ["No environment's version changes."])]) + "\n"
+
+
+def _list(findings: list[Finding]) -> str:
+    lines = [f"- {code(one.file, 200)}: {inert(one.sentence, 600)}" for one in findings[:_MOST_LISTED]]
+    left = len(findings) - _MOST_LISTED
+    return "\n".join([*lines, *([f"- and {left} more"] if left > 0 else [])])
 
 
 def difference(

@@ -6,14 +6,34 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from backstay.adapters.plaintext import one_line
+
+_LONGEST = 1000
+
+
+class Weight(StrEnum):
+    """What follows from a finding: it has to be mended, or people should know of it."""
+
+    MEND = "mend"
+    NOTE = "note"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One thing to mend: the file (from the repository's root), the line where that is known, and the sentence."""
+    """One thing to mend or to know: the file (from the repository's root), the line where known, and the sentence."""
 
     file: str
     line: int
     sentence: str
+    weight: Weight = Weight.MEND
+
+
+class WrongError(Exception):
+    """Something is so wrong that nothing after it can be checked."""
+
+    def __init__(self, file: str, sentence: str, line: int = 0) -> None:
+        super().__init__(sentence)
+        self.finding = Finding(file, line, sentence)
 
 
 class Form(StrEnum):
@@ -25,30 +45,55 @@ class Form(StrEnum):
     GITLAB = "gitlab"
 
 
+def to_mend(findings: Iterable[Finding]) -> list[Finding]:
+    """Return what has to be mended, sorted and once each."""
+    return sorted({one for one in findings if one.weight is Weight.MEND})
+
+
+def notes(findings: Iterable[Finding]) -> list[Finding]:
+    """Return what people should know, sorted and once each."""
+    return sorted({one for one in findings if one.weight is Weight.NOTE})
+
+
 def told(findings: Iterable[Finding], checked: Iterable[str], form: Form) -> str:
-    """Write what was found in what was checked; for people also that nothing was."""
-    found, looked_at = sorted(set(findings)), sorted(checked)
-    return _FORMS[form](found, looked_at)
+    """Write what was found in what was checked; for people also that nothing was.
+
+    Names and values of a pull request stand in it, so everything is one line: a runner reads lines as commands.
+    """
+    plain = {Finding(one_line(f.file, _LONGEST), f.line, one_line(f.sentence, _LONGEST), f.weight) for f in findings}
+    return _FORMS[form](sorted(plain), sorted(checked))
 
 
 def _text(found: list[Finding], checked: list[str]) -> str:
     lines: list[str] = []
     for place in sorted({finding.file for finding in found}):
         here = [one for one in found if one.file == place]
-        lines += [place, *(f"  {f'line {one.line}: ' if one.line else ''}{one.sentence}" for one in here)]
+        lines += [place, *(f"  {_prefix(one)}{one.sentence}" for one in here)]
+    count = len(to_mend(found))
     what = f"{len(checked)} environment{'' if len(checked) == 1 else 's'}"
-    summary = f"{what} checked, {len(found)} thing{'' if len(found) == 1 else 's'} to mend"
+    summary = f"{what} checked, {count} thing{'' if count == 1 else 's'} to mend"
     return "\n".join([*lines, *([""] if lines else []), summary])
 
 
+def _prefix(one: Finding) -> str:
+    note = "note: " if one.weight is Weight.NOTE else ""
+    return f"{f'line {one.line}: ' if one.line else ''}{note}"
+
+
 def _json(found: list[Finding], checked: list[str]) -> str:
-    listed = [{"file": one.file, "line": one.line or None, "sentence": one.sentence} for one in found]
-    return json.dumps({"checked": checked, "findings": listed}, indent=2, ensure_ascii=False)
+    def listed(some: list[Finding]) -> list[Mapping[str, object]]:
+        return [{"file": one.file, "line": one.line or None, "sentence": one.sentence} for one in some]
+
+    document = {"checked": checked, "findings": listed(to_mend(found)), "notes": listed(notes(found))}
+    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def _github(found: list[Finding], checked: list[str]) -> str:
     """Write workflow commands, which GitHub (and Gitea) shows beside the lines of a pull request."""
-    lines = [f"::error file={_property(one.file)},line={one.line or 1}::{_data(one.sentence)}" for one in found]
+    kinds = {Weight.MEND: "error", Weight.NOTE: "notice"}
+    lines = [
+        f"::{kinds[one.weight]} file={_property(one.file)},line={one.line or 1}::{_data(one.sentence)}" for one in found
+    ]
     return "\n".join([*lines, _text(found, checked)])
 
 
@@ -71,7 +116,7 @@ def _quality(finding: Finding) -> Mapping[str, object]:
         "description": finding.sentence,
         "check_name": "backstay",
         "fingerprint": hashlib.sha256(name).hexdigest(),
-        "severity": "blocker",
+        "severity": "blocker" if finding.weight is Weight.MEND else "info",
         "location": {"path": finding.file, "lines": {"begin": finding.line or 1}},
     }
 

@@ -12,7 +12,8 @@ def collisions(checked: Iterable[Checked]) -> Iterator[Finding]:
     objects: dict[tuple[str, str], list[Environment]] = defaultdict(list)
     requests: dict[tuple[str, str, str], list[Environment]] = defaultdict(list)
     for one in checked:
-        if one.body is None:
+        # What does not keep the schema has been told of, and may have any shape.
+        if one.body is None or not one.sound:
             continue
         metadata, spec = one.body["metadata"], one.body["spec"]
         objects[metadata["namespace"], metadata["name"]].append(one.environment)
