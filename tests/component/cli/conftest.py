@@ -18,6 +18,7 @@ import pytest
 import requests
 import yaml
 from mlflow import MlflowClient
+from models_repository import Repository, made
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -227,3 +228,24 @@ class Backstay:
 @pytest.fixture
 def backstay(gitops: GitOps, registry: Registry) -> Backstay:
     return Backstay(gitops, registry.uri)
+
+
+@pytest.fixture(scope="session")
+def kustomize(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with kustomize for the PATH."""
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "kustomize").symlink_to(binaries(["kustomize"], Console())["kustomize"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `backstay init` makes, once."""
+    return made(tmp_path_factory.mktemp("template") / "models").root
+
+
+@pytest.fixture
+def repository(template: Path, kustomize: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A repository as `backstay init` makes it, on a branch for a change."""
+    monkeypatch.setenv("PATH", str(kustomize), prepend=os.pathsep)
+    return Repository(shutil.copytree(template, tmp_path / "models", symlinks=True))

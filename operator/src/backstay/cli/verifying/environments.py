@@ -123,12 +123,16 @@ def _refuse_others(
     spec = body.get("spec") if isinstance(body.get("spec"), dict) else {}
     model = spec.get("model") if isinstance(spec, dict) else None
     arrived = model if isinstance(model, dict) else {}
-    lost = [key for key, value in said.items() if value is not None and arrived.get(key) != value]
-    if lost:
+    version = (root / environment.version_file).resolve()
+    for key in (key for key, value in said.items() if value is not None and arrived.get(key) != value):
+        if key in arrived and not (isinstance(said[key], str) and isinstance(arrived[key], str)):
+            # YAML 1.1 and 1.2 differ in what is a number, and Kustomize takes either's.
+            sentence = f"spec.model.{key} holds a text that others read as a number; put it in quotes"
+            where, line = place_of(root, [version], f"spec.model.{key}")
+            raise WrongError(where, sentence, line)
         place = files[0].relative_to(root).as_posix()
         raise WrongError(place, f"what {USUAL_NAME} says does not arrive; list it last among the patches")
     foreign = sorted(set(arrived) - set(said))
-    version = (root / environment.version_file).resolve()
     if foreign:
         where, line = place_of(root, [file for file in files if file != version], f"spec.model.{foreign[0]}")
         sentence = (
