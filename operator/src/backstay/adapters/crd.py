@@ -24,10 +24,14 @@ _LONGEST = 80
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with an object: where, such as ``spec.model.version``, and the sentence that mends it."""
+    """What is wrong with an object: where, such as ``spec.model.version``, and the sentence that mends it.
+
+    ``rule`` is the CEL rule that is broken, whose message the sentence is; empty for types, bounds and unknown fields.
+    """
 
     field: str
     sentence: str
+    rule: str = ""
 
 
 class Schema:
@@ -45,15 +49,21 @@ class Schema:
     def problems(self, body: Mapping[str, Any]) -> list[Problem]:
         """List what the API server would refuse; rules are asked only where types and required fields are right."""
         found = [_told(error) for error in self._validator.iter_errors(body)]
-        if not found:
-            filled = deepcopy(dict(body))
-            _fill(filled, self._schema)
-            found = list(_broken(filled, self._schema, ""))
+        found = found or [problem for _, problem in self._asked(body) if problem is not None]
         return list(dict.fromkeys(found))
 
-    def rules(self) -> list[str]:
-        """List every rule of the schema, as often as it stands there."""
-        return [rule["rule"] for rule in _all_rules(self._schema)]
+    def kept(self, body: Mapping[str, Any]) -> set[str]:
+        """Return the rules that apply somewhere in an object, and are kept there."""
+        return {rule for rule, problem in self._asked(body) if problem is None}
+
+    def _asked(self, body: Mapping[str, Any]) -> Iterator[tuple[str, Problem | None]]:
+        filled = deepcopy(dict(body))
+        _fill(filled, self._schema)
+        return _asked(filled, self._schema, "")
+
+    def rules(self) -> set[str]:
+        """Return every rule of the schema."""
+        return {rule["rule"] for rule in _all_rules(self._schema)}
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
@@ -148,19 +158,21 @@ def _fill(value: Any, schema: Mapping[str, Any]) -> None:
             _fill(entry, schema.get("items") or {})
 
 
-def _broken(value: Any, schema: Mapping[str, Any], field: str) -> Iterator[Problem]:
+def _asked(value: Any, schema: Mapping[str, Any], field: str) -> Iterator[tuple[str, Problem | None]]:
+    """Ask every rule that applies to a value and what is in it; beside each, what is wrong where it is broken."""
     for rule in schema.get(_RULES) or ():
         values = {"self": cel_value(value, schema)}
-        if not holds(rule["rule"], values):
-            yield Problem(field + rule.get("fieldPath", ""), _message(rule, values, field))
+        broken = not holds(rule["rule"], values)
+        place = (field + rule.get("fieldPath", "")).lstrip(".")
+        yield rule["rule"], Problem(place, _message(rule, values, field), rule["rule"]) if broken else None
     if isinstance(value, Mapping):
         properties, others = schema.get("properties") or {}, schema.get("additionalProperties")
         for name, entry in value.items():
             inner = properties.get(name, others if isinstance(others, Mapping) else {})
-            yield from _broken(entry, inner, _below(field, name))
+            yield from _asked(entry, inner, _below(field, name))
     elif isinstance(value, list):
         for number, entry in enumerate(value):
-            yield from _broken(entry, schema.get("items") or {}, f"{field}[{number}]")
+            yield from _asked(entry, schema.get("items") or {}, f"{field}[{number}]")
 
 
 def _message(rule: Mapping[str, Any], values: Mapping[str, Any], field: str) -> str:
