@@ -152,3 +152,34 @@ def test_a_token_that_may_not_is_refused_in_a_sentence(backstay: Backstay, at_gi
     assert len(result.stderr.splitlines()) == 1
     assert "f" * 40 not in result.output
     assert not requests(at_gitea)
+
+
+def test_a_check_comments_once_and_keeps_the_comment_up_to_date(
+    backstay: Backstay, at_gitea: Gitea, registry: Registry, tmp_path: Path
+) -> None:
+    opened = done(backstay, at_gitea, "bump", "fraud-detector", "-e", "production", "--version", "2")["pullRequest"]
+    checkout = tmp_path / "runner"
+    at_gitea.git("clone", "--quiet", f"{at_gitea.url}/models/cli.git", str(checkout))
+    at_gitea.git("checkout", "--quiet", opened["branch"], cwd=checkout)
+    options = ("--base", "origin/main", "--registry", registry.uri, "--forge", "gitea")
+
+    def check(token: str) -> Result:
+        return backstay("verify", str(checkout), *options, "--comment-on", str(opened["number"]), BACKSTAY_TOKEN=token)
+
+    for _ in range(2):
+        result = check(at_gitea.token)
+        assert (result.exit_code, at_gitea.token in result.output) == (0, False), result.output
+        (comment,) = at_gitea.call("GET", f"{REPOSITORY}/issues/{opened['number']}/comments").json()
+        assert "Nothing to mend." in comment["body"]
+        assert "| `version` | `1` | `2` |" in comment["body"]
+        assert "| `auc` | 0.9 | 0.95 | +0.05 |" in comment["body"]
+    settings = checkout / "applications/fraud-detector/overlays/production/settings.yaml"
+    settings.write_text(settings.read_text().replace("weight: 5\n", "weight: 50\n", 1))
+    result = check(at_gitea.token)
+    assert result.exit_code == 1
+    (comment,) = at_gitea.call("GET", f"{REPOSITORY}/issues/{opened['number']}/comments").json()
+    assert "**To mend first:**" in comment["body"]
+    settings.write_text(settings.read_text().replace("weight: 50\n", "weight: 5\n", 1))
+    result = check("f" * 40)
+    assert (result.exit_code, "f" * 40 in result.output) == (0, False), result.output
+    assert f"there is no comment on pull request {opened['number']}: Gitea did not" in result.stderr

@@ -56,7 +56,7 @@ class Registries:
         file, (uri, name, version) = checked.environment.version_file, place
         if not self.may_ask(uri):
             sentence = (
-                f"the registry {uri} is new with this change and was not asked; name it by --registry, to trust it"
+                f"the registry {uri} is new with this change and was not asked; name it by --registry to trust it"
             )
             yield Finding(file, 0, sentence)
             return
