@@ -75,9 +75,11 @@ class Policy:
         """
         try:
             document = yaml.safe_load(settings)
-            data = dict(document["data"] if document["kind"] == "ConfigMap" else None)
+            kind, data = document["kind"], dict(document["data"])
         except (yaml.YAMLError, RecursionError, KeyError, TypeError, ValueError):
-            raise PolicyError(f"{SETTINGS_FILE} is no ConfigMap with data: restore it") from None
+            kind, data = "", {}
+        if kind != "ConfigMap":
+            raise PolicyError(f"{SETTINGS_FILE} is no ConfigMap with data: restore it")
         return self.configured(data)
 
     def configured(self, data: Mapping[str, Any]) -> "Policy":

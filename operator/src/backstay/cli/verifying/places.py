@@ -53,5 +53,5 @@ def _follow(node: yaml.Node, path: list[int | str]) -> tuple[int, int]:
 def _line(parent: yaml.Node, key: int | str, value: yaml.Node) -> int:
     """Name the line of a field's key, which is the one that people look for."""
     if isinstance(parent, yaml.MappingNode):
-        return next(name.start_mark.line + 1 for name, _ in parent.value if name.value == str(key))
+        return next(int(name.start_mark.line) + 1 for name, _ in parent.value if name.value == str(key))
     return int(value.start_mark.line) + 1

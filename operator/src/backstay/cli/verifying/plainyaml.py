@@ -85,9 +85,8 @@ def _refuse_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:
-                raise PlainYamlError(
-                    f"nests more than {_DEEPEST} levels; write one field a line", event.start_mark.line + 1
-                )
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                raise PlainYamlError(f"nests more than {_DEEPEST} levels; write one field a line", line)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
