@@ -47,17 +47,27 @@ def test_a_version_goes_on_by_one_pull_request_which_a_newer_one_replaces(delive
     assert opened["pullRequest"].endswith(f"/pulls/{pull['number']}")
     assert pull["title"] == f"promote({MODEL}): {environment} 1 -> 2, from {staging.target.environment}"
     assert "has been stable there since" in pull["body"]
+    assert "Its rollout ended Promoted: " in pull["body"]
     assert {"backstay", "promote"} <= {label["name"] for label in pull["labels"]}
 
     # Back to version 1: the proposal of version 2 has no reason any more.
     staging.stage.merge_bump(staging.target, "1")
     staging.stage.refresh(staging.target)
-    traffic.stop()
     production.wait_until(
         "the pull request is closed", lambda: pulls(production, environment)[0]["state"] == "closed", timeout=PATIENCE
     )
+    traffic.stop()
     (pull,) = pulls(production, environment)
     assert not pull["merged"]
+    # A mark in a closed one would say that a person closed it.
+    production.wait_until(
+        "its mark is gone", lambda: "backstay-promotion:" not in pulls(production, environment)[0]["body"]
+    )
+    staging.observer.model.wait(
+        "version 1 has nothing to carry on",
+        lambda body: body["status"].get("promotion", {}).get("version") == "1",
+        timeout=PATIENCE,
+    )
 
 
 def test_a_merged_promotion_is_done(deliver: Any, fast: Pace) -> None:

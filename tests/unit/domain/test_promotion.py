@@ -16,6 +16,7 @@ from backstay.domain.observed import (
     PromotionDone,
     PromotionPending,
     PromotionRefused,
+    PromotionWithdrawn,
 )
 from backstay.domain.status import Phase, PromotionState, Verdict
 
@@ -114,10 +115,10 @@ def test_a_refused_promotion_says_why_once_and_is_tried_again() -> None:
     assert state(world) is PromotionState.OPEN
 
 
-def become_stable(world: World, version: str) -> None:
+def become_stable(world: World, version: str, *, sentence: str = "") -> None:
     world.desired = declared(version, generation=world.desired.generation + 1, steps=[{"weight": 100}], **WISH)
     world.turn(2)
-    world.judged(Verdict.PASS)
+    world.judged(Verdict.PASS, sentence=sentence)
     world.turn(4)
     assert world.status.stable is not None
     assert world.status.stable.version == version
@@ -127,9 +128,12 @@ def test_a_newer_stable_version_takes_the_pull_request_back_and_gets_its_own_whe
     world = asked()
     former = world.status.promotion
     become_stable(world, "2")
-    (withdrawn,) = world.did(WithdrawPromotion)
-    assert (withdrawn.promotion, withdrawn.why) == (former, "version 2 is stable now")
+    withdrawn = world.did(WithdrawPromotion)
+    assert {(action.promotion, action.why) for action in withdrawn} == {(former, "version 2 is stable now")}
+    world.see(promotion=PromotionWithdrawn())
+    world.turn()
     assert world.status.promotion is None
+    assert "PromotionLeftOpen" not in announced(world)
     world.see(promotion=PromotionPending())
     world.done.clear()
     world.later(HOUR)
@@ -144,6 +148,60 @@ def test_while_a_newer_version_is_tried_the_pull_request_of_the_stable_one_stays
     assert world.status.phase is not Phase.STABLE
     assert state(world) is PromotionState.OPEN
     assert not world.did(WithdrawPromotion)
+
+
+def test_a_pull_request_is_taken_back_again_until_the_forge_has_done_so() -> None:
+    world = asked()
+    become_stable(world, "2")
+    world.later(2 * HOUR)
+    world.done.clear()
+    world.see(promotion=PromotionPending("the forge cannot be reached"))
+    world.turn(3)
+    assert len(world.did(WithdrawPromotion)) == 3
+    assert not world.did(ProposePromotion)
+    record = world.status.promotion
+    assert record is not None
+    assert (record.version, record.note) == ("1", "the forge cannot be reached")
+    assert world.last is not None
+    assert world.last.requeue_after == 5.0
+
+
+def test_a_pull_request_that_may_not_be_taken_back_is_told_and_left() -> None:
+    world = asked()
+    become_stable(world, "2")
+    world.see(promotion=PromotionWithdrawn("the token may not close it"))
+    world.turn(2)
+    assert announced(world).count("PromotionLeftOpen") == 1
+    assert world.status.promotion is None
+
+
+def test_a_version_that_comes_back_is_proposed_again_though_it_was_taken_back() -> None:
+    world = asked()
+    become_stable(world, "2")
+    world.see(promotion=PromotionWithdrawn())
+    world.turn()
+    world.desired = declared("1", generation=9, **WISH)
+    world.turn(3)
+    world.later(HOUR)
+    world.done.clear()
+    world.turn()
+    assert {action.model.version for action in world.did(ProposePromotion)} == {"1"}
+    assert state(world) is PromotionState.DUE
+    world.see(promotion=PromotionAsked(URL))
+    world.turn()
+    assert state(world) is PromotionState.OPEN
+
+
+def test_the_proposal_says_how_the_version_did_here() -> None:
+    world = serving_1(**WISH)
+    become_stable(world, "2", sentence="no evidence of harm on 1,320 requests")
+    world.later(HOUR)
+    world.done.clear()
+    world.turn()
+    (action,) = world.did(ProposePromotion)
+    stable, rollout = action.gathered
+    assert stable.startswith("Version 2 has been stable there since 1970-")
+    assert rollout == "Its rollout ended Promoted: no evidence of harm on 1,320 requests"
 
 
 @pytest.mark.parametrize("wish", [{}, {"promotion": {"to": "../other", "after": "1h"}}])

@@ -123,8 +123,8 @@ class Hands:
                 self._gitops.commit(desired, record, good)
             case WithdrawRollback(record):
                 self._gitops.withdraw(desired, record)
-            case ProposePromotion(promotion, model):
-                self._promotions.propose(desired, promotion, model)
+            case ProposePromotion(promotion, model, gathered):
+                self._promotions.propose(desired, promotion, model, gathered)
             case WithdrawPromotion(promotion, why):
                 self._promotions.withdraw(desired, promotion, why)
             case RefreshApplication(commit):

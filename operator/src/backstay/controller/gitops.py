@@ -184,8 +184,9 @@ class GitOps:
         async def run() -> None:
             try:
                 await work
-            except Exception:  # noqa: BLE001 - logged; the next reconcile asks again
+            except Exception:  # noqa: BLE001 - logged; the next reconcile asks again, after a pause
                 _LOG.exception("%s: %s did not end well", key, name)
+                await asyncio.sleep(_RETRY_AFTER)
             finally:
                 self._tasks.pop((key, name), None)
                 self._changed(key)

@@ -40,19 +40,21 @@ from backstay.domain.units import timestamp
 
 _LOG = logging.getLogger(__name__)
 _AGAIN_AFTER = 25.0
+_RETRY_AFTER = 4.0
 _ACCOUNT = "backstay"
 
 _Answer = TypeVar("_Answer")
 _Meant = tuple[str, str, str]
+_Work = Callable[[], Coroutine[Any, Any, observed.PromotionAnswer]]
 
 
 @dataclass(slots=True)
 class _Known:
-    """The last answer about one model's promotion, and what was asked."""
+    """The last answer about one model's promotion, and what was asked: to propose it (True), or to take it back."""
 
-    meant: _Meant
+    asked: tuple[str, str, str, bool]
     answer: observed.PromotionAnswer
-    at: float
+    again_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,56 +91,54 @@ class Promotions:
     def answer(self, key: Key, record: PromotionRecord | None) -> observed.PromotionAnswer:
         """Return what is known of the promotion on record."""
         known = self._known.get(key)
-        if record is None or known is None or known.meant != _meant(record):
+        if record is None or known is None or known.asked[:3] != _meant(record):
             return observed.PromotionPending()
         return known.answer
 
-    def propose(self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity) -> None:
+    def propose(
+        self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity, gathered: tuple[str, ...]
+    ) -> None:
         """Start opening the pull request, or looking at it, unless that was done a moment ago."""
-        known = self._known.get(desired.key)
-        if desired.key in self._tasks:
-            return
-        if known is None or known.meant != _meant(record) or self._clock() - known.at >= _AGAIN_AFTER:
-            self._start(desired.key, self._propose(desired, record, model))
+        self._ask(desired.key, record, lambda: self._proposed(desired, record, model, gathered), proposing=True)
 
     def withdraw(self, desired: ModelDeployment, record: PromotionRecord, why: str) -> None:
-        """Start closing the pull request."""
-        self._known.pop(desired.key, None)
-        self._start(desired.key, self._withdraw(desired, record, why))
+        """Start closing the pull request, unless that was tried a moment ago."""
+        self._ask(desired.key, record, lambda: self._withdrawn(desired, record, why), proposing=False)
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a deleted ModelDeployment."""
         self._known.pop(key, None)
 
-    def _start(self, key: Key, work: Coroutine[Any, Any, None]) -> None:
-        """Do one thing after the other for a model; wake it when that is done."""
-        former = self._tasks.get(key)
+    def _ask(self, key: Key, record: PromotionRecord, work: _Work, *, proposing: bool) -> None:
+        """Do one thing at a time for a model, and wake it when that is done."""
+        known, asked = self._known.get(key), (*_meant(record), proposing)
+        if key in self._tasks or (known is not None and known.asked == asked and self._clock() < known.again_at):
+            return
 
         async def run() -> None:
             try:
-                if former is not None:
-                    await asyncio.wait([former])
-                await work
-            except Exception:  # noqa: BLE001 - logged; the next look asks again
-                _LOG.exception("%s: its promotion did not end well", key)
+                answer = await self._answered(key, work)
+                pause = _RETRY_AFTER if isinstance(answer, observed.PromotionPending) else _AGAIN_AFTER
+                self._known[key] = _Known(asked, answer, self._clock() + pause)
             finally:
-                if self._tasks.get(key) is asyncio.current_task():
-                    del self._tasks[key]
+                del self._tasks[key]
                 self._changed(key)
 
         self._tasks[key] = asyncio.create_task(run())
 
-    async def _propose(self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity) -> None:
+    async def _answered(self, key: Key, work: _Work) -> observed.PromotionAnswer:
         try:
-            answer = await self._proposed(desired, record, model)
+            return await work()
         except PERMANENT as problem:
-            answer = observed.PromotionRefused(str(problem))
+            return observed.PromotionRefused(str(problem))
         except PASSING as problem:
-            answer = observed.PromotionPending(str(problem))
-        self._known[desired.key] = _Known(_meant(record), answer, self._clock())
+            return observed.PromotionPending(str(problem))
+        except Exception as problem:  # noqa: BLE001 - logged, and asked again after a pause
+            _LOG.exception("%s: its promotion did not end well", key)
+            return observed.PromotionPending(f"{type(problem).__name__}: see the controller's log")
 
     async def _proposed(
-        self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity
+        self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity, gathered: tuple[str, ...]
     ) -> observed.PromotionAnswer:
         aim = await self._aim(desired, record, model)
         if isinstance(aim, str):
@@ -150,7 +150,7 @@ class Promotions:
         forge = await self._at_forge(lambda: self._gitops.writers.forge(aim.goal))
         known = await self._at_forge(lambda: forge.find(aim.branch))
         if any(entry.covers(model, "") for entry in located.rejected):
-            await self._close(writer, forge, known, f"Version {model.version} was rejected in {aim.environment}.")
+            await self._close(aim, forge, known, f"Version {model.version} was rejected in {aim.environment}.")
             return observed.PromotionRefused(
                 f"version {model.version} was rejected in {aim.environment}: declare another one here, or lift that by "
                 f"backstay retry {desired.key.name} --environment {aim.environment}"
@@ -162,7 +162,7 @@ class Promotions:
                 case PullRequestState.OPEN:
                     # Another commit would only take back approvals, and the ticks in its checklist.
                     return observed.PromotionAsked(known.url)
-        return await self._open(aim, located, writer, forge)
+        return await self._open(aim, located, writer, forge, gathered)
 
     async def _aim(self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity) -> _Aim | str:
         """Find the place to change, or say why it must not be changed."""
@@ -177,7 +177,9 @@ class Promotions:
         mark = f"<!-- backstay-promotion: {name} -->"
         return refusal or _Aim(desired, record, model, source, goal, mark)
 
-    async def _open(self, aim: _Aim, located: Located, writer: GitWriter, forge: Forge) -> observed.PromotionAnswer:
+    async def _open(
+        self, aim: _Aim, located: Located, writer: GitWriter, forge: Forge, gathered: tuple[str, ...]
+    ) -> observed.PromotionAnswer:
         brought = replace(aim.model, promoted_by=_ACCOUNT, promoted_at=timestamp(aim.record.due_at))
         change = VersionChange(
             ChangeKind.PROMOTE,
@@ -190,7 +192,7 @@ class Promotions:
         outcome = await writer.propose(_edit(aim, change, brought), branch=aim.branch)
         if not isinstance(outcome, Proposed):
             return _settled(outcome)
-        body = change_body(change, await self._evaluated(aim, located))
+        body = change_body(change, await self._evaluated(aim, located, gathered))
         opened = await self._at_forge(
             lambda: forge.open(
                 Proposal(
@@ -204,32 +206,36 @@ class Promotions:
         )
         return observed.PromotionAsked(opened.url)
 
-    async def _evaluated(self, aim: _Aim, located: Located) -> Evaluated:
-        """Gather what the registry says of both versions, and what was seen here; a silent registry only says less."""
+    async def _evaluated(self, aim: _Aim, located: Located, gathered: tuple[str, ...]) -> Evaluated:
+        """Add what the registry says of both versions to what was seen here; a silent registry only says less."""
         new = await self._at_forge(lambda: _registered(aim.desired.registry_uri, aim.model))
         running = await self._at_forge(lambda: _registered(aim.desired.registry_uri, located.identity))
-        since = timestamp(aim.record.due_at - (aim.desired.promotion.after if aim.desired.promotion else 0.0))
-        seen = f"Version {aim.model.version} has been stable there since {since}"
-        return Evaluated(new, running, gathered=(seen,), proven=True)
+        return Evaluated(new, running, gathered=gathered, proven=True)
 
-    async def _withdraw(self, desired: ModelDeployment, record: PromotionRecord, why: str) -> None:
+    async def _withdrawn(
+        self, desired: ModelDeployment, record: PromotionRecord, why: str
+    ) -> observed.PromotionWithdrawn:
         try:
             aim = await self._aim(
                 desired, record, ModelIdentity(desired.plan.model.name, record.version, record.digest)
             )
             if isinstance(aim, str):
-                return
+                return observed.PromotionWithdrawn(aim)
             forge = await self._at_forge(lambda: self._gitops.writers.forge(aim.goal))
-            known = await self._at_forge(lambda: forge.find(aim.branch))
-            if known is not None and aim.mark in known.body:
-                await self._close(self._gitops.writers.of(aim.goal), forge, known, f"Taken back: {why}.")
-        except (*PERMANENT, *PASSING) as problem:
-            _LOG.warning("%s: %s stays open: %s", desired.key, record.pull_request, problem)
+            await self._close(aim, forge, await self._at_forge(lambda: forge.find(aim.branch)), f"Taken back: {why}.")
+        except PERMANENT as problem:
+            return observed.PromotionWithdrawn(str(problem))
+        return observed.PromotionWithdrawn()
 
-    async def _close(self, writer: GitWriter, forge: Forge, known: PullRequest | None, why: str) -> None:
-        if known is not None and known.state is PullRequestState.OPEN:
-            await self._at_forge(lambda: forge.close(known.number, comment=why))
-            await writer.withdraw(known.branch)
+    async def _close(self, aim: _Aim, forge: Forge, known: PullRequest | None, why: str) -> None:
+        """Close this promotion's pull request; without its mark, it is not taken for one that a person closed."""
+        if known is None or aim.mark not in known.body or known.state is PullRequestState.MERGED:
+            return
+        await self._at_forge(lambda: forge.close(known.number, comment=why))
+        body = known.body.replace(aim.mark, "")
+        unmarked = Proposal(known.branch, known.base, known.title, body, known.labels)
+        await self._at_forge(lambda: forge.update(known.number, unmarked))
+        await self._gitops.writers.of(aim.goal).withdraw(known.branch)
 
     async def _at_forge(self, work: Callable[[], _Answer]) -> _Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -82,15 +82,19 @@ class WithdrawRollback:
 
 @dataclass(frozen=True, slots=True)
 class ProposePromotion:
-    """Have a pull request open that brings the version to the next environment, or see what became of it."""
+    """Have a pull request open that brings the version to the next environment, or see what became of it.
+
+    ``gathered`` are sentences about how the version did here.
+    """
 
     promotion: PromotionRecord
     model: ModelIdentity
+    gathered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WithdrawPromotion:
-    """Close the pull request of a promotion that has no reason any more."""
+    """See to it that no pull request of a promotion that has no reason any more is open."""
 
     promotion: PromotionRecord
     why: str

@@ -187,7 +187,16 @@ class PromotionRefused:
     reason: str
 
 
-PromotionAnswer = PromotionPending | PromotionAsked | PromotionDone | PromotionClosed | PromotionRefused
+@dataclass(frozen=True, slots=True)
+class PromotionWithdrawn:
+    """It was taken back; ``left_open`` says why its pull request stays open nevertheless, where it does."""
+
+    left_open: str = ""
+
+
+PromotionAnswer = (
+    PromotionPending | PromotionAsked | PromotionDone | PromotionClosed | PromotionRefused | PromotionWithdrawn
+)
 
 
 @dataclass(frozen=True, slots=True)

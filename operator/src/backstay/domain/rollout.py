@@ -364,7 +364,8 @@ class _Walk:
             analysis={},
             step="",
         )
-        turn.record(Ended(rollout.version, "Promoted", rollout.started_at, turn.now, ""))
+        sentence = self.evidence.sentence if self.evidence else ""
+        turn.record(Ended(rollout.version, "Promoted", rollout.started_at, turn.now, sentence))
         turn.announce("Promoted", f"Version {rollout.version} is stable")
         turn.say(Phase.STABLE, f"Version {rollout.version} is stable")
         turn.keep.update({Backend(rollout.revision)} | ({Backend(former.revision)} if former else set()))
