@@ -4,13 +4,14 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client, config
+from urllib3.exceptions import HTTPError
 
 from backstay.controller.faults import WRITES
 from backstay_playground.demo.controller import kill_controller, wait_for_controller
@@ -98,12 +99,17 @@ def impatient(playground: Playground) -> Iterator[None]:
     api = client.CoreV1Api(config.new_client_from_config(str(playground.kubeconfig)))
     stop = threading.Event()
 
+    def replace_the_waiting() -> None:
+        pods: list[Any] = api.list_namespaced_pod(NAMESPACE).items
+        for pod in pods:
+            if any(_back_off(container) >= LONGEST_BACK_OFF for container in pod.status.container_statuses or ()):
+                api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+
     def watch() -> None:
         while not stop.wait(0.25):
-            pods: list[Any] = api.list_namespaced_pod(NAMESPACE).items
-            for pod in pods:
-                if any(_back_off(container) >= LONGEST_BACK_OFF for container in pod.status.container_statuses or ()):
-                    api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+            # A pod may be gone by itself, and a busy API server late: the next look is soon.
+            with suppress(client.ApiException, HTTPError):
+                replace_the_waiting()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
