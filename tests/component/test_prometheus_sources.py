@@ -1,5 +1,6 @@
 """What a real Prometheus makes of counters and histograms, and what is read of it: duplicates, native histograms."""
 
+import math
 import socket
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -20,10 +22,15 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Prometheus
+from backstay.controller.evidence import EvidenceLoop
+from backstay.controller.following import Interest, Trial
 from backstay.controller.sources import REQUESTS, Buckets, sources, templates
 from backstay.domain.observed import Backend
-from backstay.domain.resource import Analysis, Key
+from backstay.domain.resource import Analysis, Dependence, Key
 from backstay.domain.signals import Comparison, Latency, OwnCounters, OwnHistogram, Signal
+from backstay.judge.arrays import Floats
+from backstay.judge.dependence import dispersion
+from backstay.judge.memory import Memory
 from backstay_playground.build import binaries
 
 pytestmark = pytest.mark.component
@@ -107,6 +114,27 @@ _MESSAGES = _messages()
 
 
 @dataclass(frozen=True)
+class Past:
+    """What two pods counted in the last minutes, all told at once and with its times (Unix seconds)."""
+
+    times: tuple[float, ...]
+    requests: Floats
+    errors: Floats
+
+    def text(self) -> bytes:
+        lines = []
+        for name, counts in (("requests", self.requests), ("errors", self.errors)):
+            lines.append(f"# TYPE backstay_{name}_total counter")
+            for pod in range(counts.shape[1]):
+                labels = WRITTEN.replace(PLACE.pod, f"pod-{pod}")
+                lines += [
+                    f"backstay_{name}_total{{{labels}}} {count:.0f} {time * 1000:.0f}"
+                    for time, count in zip(self.times, counts[:, pod].cumsum(), strict=True)
+                ]
+        return "\n".join([*lines, ""]).encode()
+
+
+@dataclass(frozen=True)
 class Exporter:
     """A model server's metrics."""
 
@@ -132,12 +160,13 @@ class Exporter:
 
 
 @contextmanager
-def _serving(exporter: Exporter) -> Iterator[int]:
+def _serving(exporter: Exporter | Past) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            native = self.path == "/native"
+            native = self.path == "/native" and isinstance(exporter, Exporter)
             kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-            body = _native(exporter.waits) if native else exporter.text()
+            waits = exporter.waits if isinstance(exporter, Exporter) else {}
+            body = _native(waits) if native else exporter.text()
             self.send_response(200)
             self.send_header("Content-Type", kind if native else "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
@@ -161,7 +190,6 @@ def _serving(exporter: Exporter) -> Iterator[int]:
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
     """Start a Prometheus that two jobs let scrape the same pod, as happens with a PodMonitor beside an annotation."""
-    program = binaries(["prometheus"], Console(quiet=True))["prometheus"]
     with _serving(Exporter(requests=100, errors=4, slow=10, waits={-4: 5, -2: 3})) as port:
         job: dict[str, Any] = {"honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
         native = {"job_name": "native", "metrics_path": "/native", "scrape_protocols": ["PrometheusProto"]}
@@ -173,21 +201,28 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
                 {**job, **native, "scrape_native_histograms": True},
             ],
         }
-        (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
-        address = f"127.0.0.1:{_free_port()}"
-        arguments = [f"--config.file={tmp_path / 'prometheus.yaml'}", f"--storage.tsdb.path={tmp_path / 'data'}"]
-        with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(
-                [program, *arguments, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
-            )
-            try:
-                for attempt in eventually():
-                    with attempt:
-                        assert httpx.get(f"http://{address}/-/ready", trust_env=False).is_success
-                yield Prometheus(f"http://{address}")
-            finally:
-                process.terminate()
-                process.wait(timeout=30)
+        with _started(tmp_path, config) as found:
+            yield found
+
+
+@contextmanager
+def _started(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
+    program = binaries(["prometheus"], Console(quiet=True))["prometheus"]
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{_free_port()}"
+    arguments = [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [program, *arguments, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            for attempt in eventually():
+                with attempt:
+                    assert httpx.get(f"http://{address}/-/ready", trust_env=False).is_success
+            yield Prometheus(f"http://{address}")
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 def _free_port() -> int:
@@ -252,3 +287,47 @@ def test_a_revision_that_nobody_asked_for_is_not_read(prometheus: Prometheus) ->
         with attempt:
             assert prometheus.read([REQUESTS], ["aaa"], [time.time()])[0].of(REQUESTS, KEY)
     assert prometheus.read([REQUESTS], ["bbb"], [time.time()])[0].values == {REQUESTS: {}}
+
+
+async def test_clusters_of_errors_are_learnt_from_what_prometheus_has_kept(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    end = math.floor(time.time() / 60) * 60.0
+    times = tuple(end - 2.0 * back for back in range(60, -1, -1))
+    requests = random.poisson(100, (len(times), 2)).astype(float)
+    errors = np.asarray(4.0 * random.binomial(requests.astype(int), 0.02), dtype=np.float64)
+    past = Past(times, requests, errors)
+    job = {"job_name": "past", "honor_labels": True, "scrape_interval": "1s"}
+    analysis = Analysis(2.0, 0.05, (Signal("errors", Comparison()),), Dependence(history=120.0))
+    trial = Trial(
+        rollout="2-1",
+        stable="aaa",
+        canary="bbb",
+        step=0,
+        opening=False,
+        changed_at=0.0,
+        warm_until=0.0,
+        baseline=False,
+        comparable=True,
+        pods={Backend("bbb"): 1},
+        began=end + 1,
+    )
+    with (
+        _serving(past) as port,
+        _started(
+            tmp_path, {"scrape_configs": [{**job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}
+        ) as prometheus,
+    ):
+        for attempt in eventually():
+            with attempt:
+                assert len(prometheus.read([REQUESTS], ["aaa"], [end])[0].of(REQUESTS, KEY)) == 2
+        loop = EvidenceLoop(prometheus, lambda _: None, time.time)
+        loop.watch(KEY, Interest(analysis, frozenset({"aaa"}), trial, Memory()))
+        # The first only starts the account.
+        for tick in (end + 2, end + 4):
+            await loop._tick(2.0, tick)  # noqa: SLF001 - what the loop does when a tick is due
+    evidence = loop.evidence(KEY)
+    assert evidence is not None
+    phi, sigma = evidence.accumulators["learnt"]["errors"]
+    assert phi == pytest.approx(dispersion(past.errors[1:], past.requests[1:]))
+    assert phi > 2.5
+    assert sigma == 0.0

@@ -1,6 +1,7 @@
 """One reading for many models: judged in one go, each as it would be alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from backstay.controller.sources import REQUESTS, CounterPair, sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Objective, Signal
+from backstay.judge.document import evidence_of
 from backstay.judge.fold import Interval
 from backstay.judge.memory import Memory, Process
 from backstay.judge.process import log_evidence
-from backstay.judge.replay import evidence_of, judge
+from backstay.judge.replay import judge
 
 KEYS = [Key("prod", f"model-{index}") for index in range(5)]
 (ERRORS,) = [
@@ -85,10 +87,32 @@ async def test_what_was_missed_is_asked_for_at_once_and_judged_tick_by_tick() ->
     loop.watch(KEYS[1], Interest(late.analysis, frozenset(), late.trial, Memory()))
     for due in (102.0, 180.0):
         await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
+    steady.learn([])
     for tick in range(1, 41):
         steady.take(reading(tick))
-    assert [len(ticks) for ticks in prometheus.asked] == [1, 20, 19]
+    assert [len(ticks) for ticks in prometheus.asked[1:]] == [1, 20, 19]
     assert loop.evidence(KEYS[1]) == steady.evidence()
+
+
+async def test_the_past_is_read_once_before_the_first_interval_and_together_for_rollouts_of_one_minute() -> None:
+    prometheus, models = Recording(), [followed(key) for key in KEYS]
+    loop = EvidenceLoop(prometheus, lambda _: None, lambda: 3700.0)  # type: ignore[arg-type]
+    for index, (key, model) in enumerate(zip(KEYS, models, strict=True)):
+        assert model.trial is not None
+        trial = replace(model.trial, began=3600.0 + 25 * index)
+        loop.watch(key, Interest(model.analysis, frozenset(), trial, Memory()))
+    for due in (3702.0, 3704.0):
+        await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
+    past, later, *ticks = prometheus.asked
+    assert (past[0], past[-1], len(past)) == (0.0, 3600.0, 241)
+    assert (later[0], later[-1]) == (60.0, 3660.0)
+    assert ticks == [[3702.0], [3704.0]]
+    document = loop.evidence(KEYS[0])
+    assert document is not None
+    assert document.accumulators["learnt"] == {"errors": [1.0, 0.0]}
+    # Who goes on with a memory has nothing to learn any more.
+    resumed = follow(None, KEYS[0], Interest(models[0].analysis, frozenset(), models[0].trial, Memory(tick=1.0)), now=0)
+    assert not resumed.lacks_history
 
 
 def test_what_was_recorded_is_judged_to_the_same_numbers(tmp_path: Path) -> None:
@@ -98,7 +122,9 @@ def test_what_was_recorded_is_judged_to_the_same_numbers(tmp_path: Path) -> None
         # A controller that starts again reads the last tick once more.
         for _ in range(2):
             loop._take([model], reading(tick))  # noqa: SLF001 - what a tick does after its query
-    answer = judge(evidence_of(json.loads(json.dumps(recorder.document(model.key, "2-1", model.panel)))))
+    answer = judge(
+        evidence_of(json.loads(json.dumps(recorder.document(model.key, "2-1", model.panel, model.memory.learnt))))
+    )
     evidence = model.evidence()
     assert evidence is not None
     (told,) = answer["signals"]
@@ -118,4 +144,4 @@ def test_a_new_rollout_takes_the_place_of_the_last_ones_record(tmp_path: Path) -
     recorder.add(KEYS[1], "2-1", interval)
     recorder.add(KEYS[0], "3-2", interval)
     assert len(list(tmp_path.iterdir())) == 2
-    assert recorder.document(KEYS[0], "2-1", followed(KEYS[0]).panel) == {}
+    assert recorder.document(KEYS[0], "2-1", followed(KEYS[0]).panel, {}) == {}

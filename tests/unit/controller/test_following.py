@@ -1,6 +1,7 @@
 """Readings become intervals: weights that change, pods that come, restarts that resume."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -179,3 +180,44 @@ def test_errors_whose_requests_are_missing_for_a_while_count_with_these() -> Non
             whole = Reading(at, {**whole.values, REQUESTS: {KEY: kept}})
         followed.take(whole)
     assert totals(followed)[::2] == [6, 60]
+
+
+def test_the_split_is_told_while_every_pod_is_in_both_readings() -> None:
+    split = replace(trial(), planned=0.1, stable_pods=1)
+    followed = following(split)
+    followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
+    told = followed.advance(reading(102, stable=(5080, 0), fresh=(10, 0), canary=(4, 0)))
+    assert told is not None
+    assert (told.planned, told.arms, told.pods) == (0.1, (4, 90), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "later"),
+    [
+        (trial(changed_at=101), {"stable": (5080, 0), "fresh": (10, 0), "canary": (4, 0)}),
+        (trial(), {"stable": (5080, 0), "canary": (4, 0)}),
+        (trial(), {"stable": (5080, 0), "fresh": (10, 0), "canary": (4, 0), "canary2": (3, 0)}),
+        (replace(trial(), pods={CANARY: 2, FRESH: 1}), {"stable": (5080, 0), "fresh": (10, 0), "canary": (4, 0)}),
+    ],
+)
+def test_the_split_is_unknown_where_the_weights_changed_or_a_pod_is_missing(
+    shape: Trial, later: dict[str, tuple[float, float]]
+) -> None:
+    followed = following(replace(shape, planned=0.1, stable_pods=1))
+    followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
+    told = followed.advance(reading(102, **later))
+    assert told is not None
+    assert (told.planned, told.arms) == (0.0, (0.0, 0.0))
+
+
+def test_a_canary_that_loses_requests_fails_though_none_is_an_error() -> None:
+    analysis = replace(ANALYSIS, split_tolerance=1.1)
+    split = replace(trial(), planned=0.1, stable_pods=1)
+    followed = follow(None, KEY, Interest(analysis, frozenset(), split, Memory()), now=0.0)
+    for tick in range(40):
+        count = (5000 + 80 * tick, 0)
+        followed.take(reading(100 + 2 * tick, stable=count, fresh=(10 * tick, 0), canary=(5 * tick, 0)))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert evidence.verdict is Verdict.FAIL
+    assert "were lost" in evidence.sentence

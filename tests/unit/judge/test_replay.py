@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from backstay.judge.replay import EvidenceError, evidence_of, judge
+from backstay.judge.document import EvidenceError, evidence_of
+from backstay.judge.replay import judge
 
 EXAMPLE: dict[str, Any] = {
     "alpha": 0.05,
@@ -246,7 +247,7 @@ def broken(path: str, value: Any) -> dict[str, Any]:
             "signal latency: intervals[0].baseline has 3 buckets instead of 4: write a count for each bucket",
         ),
         ("signals/2/intervals/0/canary", [1, -2, 3], "signal confidence: intervals[0].canary is -2"),
-        ("signals/2/intervals/0/step", 1, "signals latency and confidence differ in step, mix or comparable"),
+        ("signals/2/intervals/0/step", 1, "signals latency and confidence differ in step, mix, comparable or pods"),
     ],
 )
 def test_a_document_that_cannot_be_judged_is_refused_with_a_sentence(path: str, value: Any, sentence: str) -> None:
@@ -311,3 +312,50 @@ def test_counts_of_any_size_are_judged(scale: int) -> None:
 def test_anything_else_is_refused_too(document: Any) -> None:
     with pytest.raises(EvidenceError):
         evidence_of(document)
+
+
+def test_what_was_learnt_and_the_pods_make_the_same_evidence_weaker() -> None:
+    rows = [(12, 40, 120, 1080)] * 3
+
+    def told(**more: Any) -> float:
+        signal = count(*rows, **more)
+        for interval in signal["intervals"]:
+            interval["pods"] = [2, 8]
+        last: float = answer({"alpha": 0.05, "signals": [signal]})["signals"][0]["logE"][-1]
+        return last
+
+    assert told() > told(phi=2.0) > 0.0
+    assert told(sigma=0.3) < told()
+
+
+def test_a_document_with_lost_requests_fails_by_its_split() -> None:
+    errors = count(*[(0, 0, 30, 900)] * 20)
+    split = [{"canary": 30, "others": 900, "planned": 0.1}] * 20
+    told = answer({"alpha": 0.05, "signals": [errors], "split": {"tolerance": 1.1, "intervals": split}})
+    assert told["verdict"] == "Fail"
+    assert told["failedAt"] is not None
+    assert [signal["name"] for signal in told["signals"]] == ["errors", "traffic"]
+    assert told["signals"][1]["logE"][told["failedAt"]] >= -math.log(0.001)
+    fair = [{"canary": 100, "others": 900, "planned": 0.1}] * 20
+    assert answer({"alpha": 0.05, "signals": [errors], "split": {"intervals": fair}})["verdict"] == "Pass"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("signals/0/phi", 0.5, "signal errors: phi is 0.5: it must be at least 1"),
+        ("signals/0/intervals/0/pods", [3], "pods has 1 numbers: write how many pods each arm has, the canary first"),
+        ("split", {"tolerance": 1.1}, "split.intervals is missing: write a list"),
+        ("split", {"intervals": [{"canary": 1, "others": 2, "planned": 1}]}, "split.intervals[0].planned is 1"),
+    ],
+)
+def test_a_wrong_account_of_dependence_or_split_is_refused(path: str, value: Any, sentence: str) -> None:
+    document = copy.deepcopy(EXAMPLE)
+    *way, last = path.split("/")
+    place: Any = document
+    for step in way:
+        place = place[int(step) if step.isdigit() else step]
+    place[last] = value
+    with pytest.raises(EvidenceError) as refused:
+        evidence_of(document)
+    assert sentence in str(refused.value)

@@ -16,7 +16,8 @@ from backstay.cli.overlays import Overlay
 from backstay.cli.wording import span
 from backstay.domain.resource import ModelIdentity
 from backstay.domain.status import Status, Verdict
-from backstay.judge.replay import EvidenceError, evidence_of, judge
+from backstay.judge.document import EvidenceError, evidence_of
+from backstay.judge.replay import judge
 
 Object = dict[str, Any]
 

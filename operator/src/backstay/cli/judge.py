@@ -9,7 +9,7 @@ import typer
 
 from backstay.cli.trouble import refuse
 from backstay.domain.status import Verdict
-from backstay.judge.replay import EvidenceError, evidence_of
+from backstay.judge.document import EvidenceError, evidence_of
 from backstay.judge.replay import judge as judged
 
 

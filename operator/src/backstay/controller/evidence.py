@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +24,11 @@ _CATCH_UP = 60
 # The most ticks that are asked for at once. What was missed must not cost a query a tick: a controller that is ended
 # again and again would have ever more to read, and never be done.
 _AT_ONCE = 20
+# The most times at which stable's past is read, and the most models for which it is read in one tick: the others begin
+# one tick later. Rollouts that begin in one minute are asked for together.
+_LOOKS_BACK = 240
+_LEARN_AT_ONCE = 50
+_TOGETHER = 60.0
 
 
 class EvidenceLoop:
@@ -111,9 +117,11 @@ class EvidenceLoop:
         return latest if behind else latest + interval
 
     async def _tick(self, interval: float, due: float) -> None:
-        group = [f for f in self._followed.values() if f.analysis.interval == interval]
+        every = group = [f for f in self._followed.values() if f.analysis.interval == interval]
         try:
             begun = self._clock()
+            await self._learn(group)
+            group = [followed for followed in group if not followed.lacks_history]
             for ticks in self._ticks(group, interval, due):
                 behind = [f for f in group if not f.started or f.tick < ticks[-1]]
                 readings = await self._read(behind, ticks)
@@ -134,9 +142,9 @@ class EvidenceLoop:
             self._problem = str(problem)
             metrics.TICKS.labels("unavailable").inc()
             self.last_tick = self._clock()
-            for followed in group:
+            for followed in every:
                 followed.unavailable = str(problem)
-        for followed in group:
+        for followed in every:
             self._changed(followed.key)
 
     def document(self, key: Key, rollout: str) -> dict[str, Any]:
@@ -144,7 +152,7 @@ class EvidenceLoop:
         followed = self._followed.get(key)
         if followed is None or self._recorder is None:
             return {}
-        return self._recorder.document(key, rollout, followed.panel)
+        return self._recorder.document(key, rollout, followed.panel, followed.memory.learnt)
 
     def _take(self, group: list[Following], reading: Reading) -> None:
         """Hand a reading to models, and judge all that it ends in one go."""
@@ -183,15 +191,33 @@ class EvidenceLoop:
         together = [missed[first : first + _AT_ONCE] for first in range(0, len(missed), _AT_ONCE)]
         return [*([tick] for tick in sorted(resumed)), *together]
 
+    async def _learn(self, group: list[Following]) -> None:
+        """Read stable's past for rollouts that begin."""
+        together: dict[tuple[float, float], list[Following]] = {}
+        for followed in [f for f in group if f.lacks_history][:_LEARN_AT_ONCE]:
+            began = followed.trial.began if followed.trial is not None else 0.0
+            end = math.floor(began / _TOGETHER) * _TOGETHER
+            together.setdefault((followed.analysis.dependence.history, end), []).append(followed)
+        for (history, end), beginning in together.items():
+            step = max(beginning[0].analysis.interval, history / _LOOKS_BACK)
+            times = [end - step * back for back in range(math.ceil(history / step), -1, -1)]
+            wanted = frozenset[str]().union(*(followed.templates for followed in beginning))
+            revisions = {followed.trial.stable for followed in beginning if followed.trial is not None}
+            readings = await self._ask(wanted, revisions, times)
+            for followed in beginning:
+                followed.learn(readings)
+
     async def _read(self, group: list[Following], ticks: list[float]) -> list[Reading]:
         revisions = {revision for followed in group for revision in self._revisions.get(followed.key, ())}
+        readings = await self._ask(frozenset[str]().union(*(f.templates for f in group)), revisions, ticks)
+        if REQUESTS in readings[0].problems:
+            raise PrometheusUnavailableError(readings[0].problems[REQUESTS])
+        return readings
+
+    async def _ask(self, wanted: AbstractSet[str], revisions: AbstractSet[str], ticks: list[float]) -> list[Reading]:
         if self._prometheus is None:
             raise PrometheusUnavailableError(
                 "BACKSTAY_PROMETHEUS_URL is not set: give the controller the address of Prometheus"
             )
         loop = asyncio.get_running_loop()
-        wanted = frozenset[str]().union(*(followed.templates for followed in group))
-        readings = await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, ticks)
-        if REQUESTS in readings[0].problems:
-            raise PrometheusUnavailableError(readings[0].problems[REQUESTS])
-        return readings
+        return await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, ticks)

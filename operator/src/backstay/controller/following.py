@@ -11,6 +11,7 @@ import numpy as np
 
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Reading, Value, Values
+from backstay.controller.learning import learn, learnable
 from backstay.controller.sources import REQUESTS, Buckets, CounterPair, sources, templates
 from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
@@ -32,7 +33,9 @@ class Trial:
 
     ``changed_at`` is when the route's weights last changed, ``warm_until`` when its newest pods have warmed up (Unix
     seconds); ``opening`` marks the first step with a weight, at whose start canary and fresh baseline had no requests;
-    ``pods`` are the ready pods expected in a reading, by backend; ``steps`` are those before full traffic.
+    ``pods`` are the ready pods expected in a reading, by backend, of the canary and the fresh baseline, ``stable_pods``
+    those of the stable version; ``steps`` are those before full traffic. ``began`` is when the rollout did, and
+    ``planned`` the canary's share of the route's weights.
     """
 
     rollout: str
@@ -46,6 +49,9 @@ class Trial:
     comparable: bool
     pods: Mapping[Backend, int]
     steps: int = 1
+    began: float = 0.0
+    planned: float = 0.0
+    stable_pods: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,9 @@ class Interest:
 class Following:
     """A model whose counters are read: because of a live rollout, or because backends are being drained.
 
-    ``last`` holds every pod's last value of each template; a pod that is missing from a reading keeps it. ``unfit`` are
-    sentences on signals whose last reading could not be used, by name.
+    ``last`` holds every pod's last value of each template; a pod that is missing from a reading keeps it. ``places``
+    are the pods in the last reading, ``seen`` counts them. ``unfit`` are sentences on signals whose last reading could
+    not be used, by name.
     """
 
     key: Key
@@ -76,6 +83,7 @@ class Following:
     started: bool = False
     unavailable: str = ""
     answered_at: float = 0.0
+    places: frozenset[Place] = frozenset()
     seen: Mapping[Backend, int] = field(default_factory=dict)
     quiet_since: dict[Backend, float] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
@@ -89,6 +97,18 @@ class Following:
     def templates(self) -> frozenset[str]:
         """What has to be read."""
         return templates(self.analysis) if self.trial is not None else frozenset({REQUESTS})
+
+    @property
+    def lacks_history(self) -> bool:
+        """Tell whether stable's past has to be read first: before a rollout's first interval, and never later."""
+        compares = self.trial is not None and self.trial.comparable
+        return compares and not self.memory.tick and not self.memory.learnt and bool(learnable(self.analysis))
+
+    def learn(self, readings: Sequence[Reading]) -> None:
+        """Learn from readings of stable's past."""
+        if self.trial is not None:
+            learnt = learn(self.analysis, self.key, Backend(self.trial.stable), readings)
+            self.memory = replace(self.memory, learnt=learnt)
 
     def take(self, reading: Reading) -> None:
         """Take in one reading and judge it."""
@@ -118,7 +138,8 @@ class Following:
         for template, values in after.items():
             self.last.setdefault(template, {}).update(values)
         self.started, self.tick = True, reading.at
-        self.seen = Counter(place.backend for place in after[REQUESTS])
+        self.places = frozenset(after[REQUESTS])
+        self.seen = Counter(place.backend for place in self.places)
         return interval
 
     def _pairs(self) -> list[CounterPair]:
@@ -188,15 +209,32 @@ class Following:
                     counts = self._buckets(name, histogram, arms, after)
                     if counts is not None:
                         signals[name] = counts
+        pods = Counter(place.backend for place in after[REQUESTS])
+        n_c = float(arms.canary_of(requests, 1)[0])
+        every = float(sum(added[0] for added in requests.values()))
+        whole = 0.0 < trial.planned < 1.0 and not mixed and self._is_whole(trial, after[REQUESTS])
         return Interval(
             tick=tick,
             signals=signals,
-            requests=float(arms.canary_of(requests, 1)[0]),
+            requests=n_c,
             step=trial.step,
             steps=trial.steps,
             mix="fresh" if len(arms.control) == 1 else "",
             comparable=(together or not mixed) and fair,
+            planned=trial.planned if whole else 0.0,
+            arms=(n_c, every - n_c) if whole else (0.0, 0.0),
+            pods=(max(pods[canary], 1), max(sum(pods[backend] for backend in arms.control), 1)),
         )
+
+    def _is_whole(self, trial: Trial, requests: Mapping[Place, Value]) -> bool:
+        """Tell whether the same pods, and all of them, are in the last reading and in this one.
+
+        Otherwise requests that some pod did answer would be missing from one arm.
+        """
+        expected = {**trial.pods, Backend(trial.stable): trial.stable_pods}
+        pods = Counter(place.backend for place in requests)
+        same = self.places == frozenset(requests)
+        return same and all(pods[backend] >= count for backend, count in expected.items())
 
     def _buckets(self, name: str, template: str, arms: "Arms", after: Mapping[str, Values]) -> Floats | None:
         """Return what an interval added to a histogram, of shape [2, buckets]; None where that cannot be said."""
@@ -315,6 +353,6 @@ def follow(known: Following | None, key: Key, interest: Interest, *, now: float)
         started.memory = replace(memory)
     if known is not None and trial is None:
         # The rollout ended: its counters' accounts go on, so that draining shows at once.
-        started.last, started.seen = known.last, known.seen
+        started.last, started.places, started.seen = known.last, known.places, known.seen
         started.started, started.tick = known.started, known.tick
     return started

@@ -31,7 +31,7 @@ from backstay.controller.store import Children, Snapshot, Store
 from backstay.domain.actions import Decision, ShiftTraffic
 from backstay.domain.conditions import conditions
 from backstay.domain.decide import decide
-from backstay.domain.observed import Backend, Observed, Track
+from backstay.domain.observed import Backend, Observed, Route, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan, WeightStep
 from backstay.domain.split import FULL
 from backstay.domain.status import Phase, Status
@@ -311,6 +311,9 @@ class Reconciler:
             comparable=stable is not None and not rollout.first and weights[0] < FULL,
             pods={backend: max(seen.ready(backend), 1) for backend in wanted},
             steps=max(full.index(True) if True in full else len(full), 1),
+            began=rollout.started_at,
+            planned=_share(seen.route, canary),
+            stable_pods=max(seen.ready(Backend(stable.revision)), 1) if stable else 0,
         )
 
     def _forget(self, key: Key) -> None:
@@ -321,6 +324,12 @@ class Reconciler:
         self._shifted.pop(key, None)
         self._written.pop(key, None)
         self._drained = {slot: since for slot, since in self._drained.items() if slot[0] != key}
+
+
+def _share(route: Route | None, backend: Backend) -> float:
+    """Return a backend's share of the weights of a route; 0 where it has none."""
+    total = sum(route.weights.values()) if route else 0
+    return route.weights.get(backend, 0) / total if route and total else 0.0
 
 
 def _is_late(status: Status, seen: Observed, now: float) -> bool:

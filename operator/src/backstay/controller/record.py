@@ -7,16 +7,17 @@ pod begins new ones.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backstay.domain.resource import Key
+from backstay.judge.document import document_of
 from backstay.judge.fold import Interval
+from backstay.judge.memory import Learnt
 from backstay.judge.panel import Panel
-from backstay.judge.replay import document_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ class Recorder:
             "steps": interval.steps,
             "mix": interval.mix,
             "comparable": interval.comparable,
+            "planned": interval.planned,
+            "arms": interval.arms,
+            "pods": interval.pods,
         }
         try:
             if not file.exists():
@@ -48,10 +52,10 @@ class Recorder:
         except OSError as problem:
             _LOG.warning("%s: an interval of rollout %s is not recorded: %s", key, rollout, problem)
 
-    def document(self, key: Key, rollout: str, panel: Panel) -> dict[str, Any]:
+    def document(self, key: Key, rollout: str, panel: Panel, learnt: Mapping[str, Learnt]) -> dict[str, Any]:
         """Return a rollout's evidence in the format of ``backstay judge``; empty where nothing was recorded."""
         intervals = list(self._read(self._file(key, rollout)))
-        return document_of(panel, intervals) if intervals else {}
+        return document_of(panel, intervals, learnt) if intervals else {}
 
     def forget(self, key: Key) -> None:
         """Remove what is recorded of a model."""

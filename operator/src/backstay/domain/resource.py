@@ -165,12 +165,30 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependence:
+    """What the stable version's past teaches of requests that are not independent.
+
+    ``history`` is how far back it is read, in seconds; 0 learns nothing. ``pods`` asks how far its pods differ for
+    good, too.
+    """
+
+    history: float = 3600.0
+    pods: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
-    """What is judged, how often (seconds), and the chance of rolling back a harmless version over a whole rollout."""
+    """What is judged, how often (seconds), and the chance of rolling back a harmless version over a whole rollout.
+
+    ``split_tolerance`` is the factor by which the odds of the traffic's split may differ from the route's weights; 0
+    leaves the split unjudged.
+    """
 
     interval: float
     alpha: float
     signals: tuple[Signal, ...]
+    dependence: Dependence = Dependence()
+    split_tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,9 +331,15 @@ def plan_of(spec: Mapping[str, Any]) -> Plan:
             interval=seconds(analysis.get("interval", "15s")),
             alpha=float(analysis.get("alpha", 0.05)),
             signals=tuple(signal_of(signal) for signal in analysis.get("signals", (DEFAULT_SIGNAL,))),
+            dependence=_dependence(analysis.get("dependence", {})),
+            split_tolerance=float(analysis["split"].get("tolerance", 1.1)) if "split" in analysis else 0.0,
         ),
         document=_document(spec),
     )
+
+
+def _dependence(dependence: Mapping[str, Any]) -> Dependence:
+    return Dependence(seconds(dependence.get("history", "1h")), pods=dependence.get("pods", False))
 
 
 def _rollback(rollback: Mapping[str, Any]) -> RollbackPolicy:

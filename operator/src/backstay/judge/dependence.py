@@ -17,13 +17,16 @@ from backstay.judge.arrays import Floats, Like
 
 _Z = NormalDist().inv_cdf(0.975)
 _TWO_PODS = 2
+# With fewer degrees of freedom an estimate is mostly chance: its standard deviation is sqrt(2 / freedom).
+_ENOUGH = 20
 
 
 def dispersion(events: Floats, requests: Floats) -> float:
     """Estimate phi, the variance of counts in units of what independent events would have; at least 1.
 
     Pearson's statistic over pods and intervals, each interval with its own rate, so that a drift that all pods share
-    is not taken for bursts. Clusters of k errors give k.
+    is not taken for bursts. Clusters of k errors give k. What is too little to learn from gives 1, and one pod always
+    is.
 
     Args:
         events: of shape [intervals, pods].
@@ -37,7 +40,7 @@ def dispersion(events: Floats, requests: Floats) -> float:
         (np.where(informative, events - requests * rate, 0.0) ** 2 / np.where(informative, variance, 1.0)).sum()
     )
     freedom = int(np.maximum(informative.sum(axis=-1) - 1, 0).sum())
-    return max(1.0, statistic / freedom) if freedom else 1.0
+    return max(1.0, statistic / freedom) if freedom >= _ENOUGH else 1.0
 
 
 def pod_spread(events: Floats, requests: Floats, *, confidence: float = 0.95) -> float:

@@ -156,7 +156,12 @@ def _panel(analysis: Analysis, edges: tuple[tuple[str, tuple[float, ...]], ...])
             awaited.append((signal.name, signal.weight))
         else:
             signals.append(Judged(signal.name, rule, signal.weight))
-    return Panel(alpha=analysis.alpha, signals=tuple(signals), awaited=tuple(awaited))
+    return Panel(
+        alpha=analysis.alpha,
+        signals=tuple(signals),
+        split_tolerance=analysis.split_tolerance,
+        awaited=tuple(awaited),
+    )
 
 
 def _rule(rule: declared.Rule, edges: tuple[float, ...]) -> Compared | Limit | None:

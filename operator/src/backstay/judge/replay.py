@@ -1,59 +1,16 @@
-"""A rollout's evidence as a document: judged again, with the same code, to the same numbers.
+"""A rollout's evidence judged again: with the same code, to the same numbers."""
 
-What a document holds is described in ``docs/judge.md``. Everything here is pure; reading files is the command's part.
-"""
-
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
-from backstay.judge.arrays import Floats
-from backstay.judge.fold import Interval, fold, reaches
+from backstay.judge.document import Evidence, Shared, Taken
+from backstay.judge.fold import Interval, budget, fold, reaches
 from backstay.judge.memory import Memory, Process
-from backstay.judge.objectives import Limit
-from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel, Part
+from backstay.judge.panel import SPLIT
 from backstay.judge.process import log_evidence
-from backstay.judge.verdict import assess, failing_signals
-
-_TOP = ("alpha", "refinements", "steps", "signals")
-_SIGNAL = ("name", "kind", "weight", "intervals")
-_RULE = {
-    "count": ("tolerance", "noHarm"),
-    "latency": ("tolerance", "noHarm", "edges"),
-    "distribution": ("minimumShift", "ordered"),
-}
-# Larger whole numbers have no exact floating-point form.
-_LARGEST = 2**53
-_INTERVAL = ("canary", "baseline", "step", "mix", "comparable")
-
-
-class EvidenceError(ValueError):
-    """The document cannot be judged; the sentence names the signal and what to write instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """One interval of one signal: counts of shape [2, buckets], canary first, and what it was measured under."""
-
-    counts: Floats
-    step: int = 0
-    mix: str = ""
-    comparable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A document, read and checked. ``intervals`` are in the order of the panel's signals."""
-
-    panel: Panel
-    steps: int
-    intervals: tuple[tuple[Taken, ...], ...]
+from backstay.judge.verdict import assess, failing_signals, split_verdict
 
 
 def judge(evidence: Evidence) -> dict[str, Any]:
@@ -61,9 +18,10 @@ def judge(evidence: Evidence) -> dict[str, Any]:
 
     ``failedAt`` counts intervals from 0.
     """
-    panel, memory = evidence.panel, Memory()
+    panel, memory = evidence.panel, Memory(learnt=evidence.learnt)
     shapes = {part.signal.name: part.shape for part in panel.compared}
     told: dict[str, list[float]] = {name: [] for name in shapes}
+    split: list[float] = []
     failed: set[str] = set()
     failed_at: int | None = None
     for index in range(max(map(len, evidence.intervals), default=0)):
@@ -72,13 +30,20 @@ def judge(evidence: Evidence) -> dict[str, Any]:
             for signal, intervals in zip(panel.signals, evidence.intervals, strict=True)
             if index < len(intervals)
         }
-        memory = fold(memory, _interval(index, taken, evidence.steps), panel, freeze=False)
+        shared = evidence.split[index] if index < len(evidence.split) else Shared()
+        memory = fold(memory, _interval(index, taken, evidence.steps, shared), panel, freeze=False)
         log_e = {name: _log_e(memory, name, shapes) for name in shapes}
         for name in taken:
             told[name].append(log_e[name])
-        if reaches(log_e, panel, alpha=panel.alpha):
+        alpha = budget(memory, panel)
+        if reaches(log_e, panel, alpha=alpha):
             failed_at = index if failed_at is None else failed_at
-            failed |= failing_signals(log_e, panel, alpha=panel.alpha)
+            failed |= failing_signals(log_e, panel, alpha=alpha)
+        if memory.split is not None:
+            split.append(float(log_evidence(SPLIT, memory.split.row)))
+            lost = split_verdict(memory)
+            if lost is not None and lost.verdict is Verdict.FAIL and failed_at is None:
+                failed_at = index
     last = assess(replace(memory, failed=False), panel)
     return {
         "verdict": str(last.verdict if failed_at is None else Verdict.FAIL),
@@ -87,7 +52,7 @@ def judge(evidence: Evidence) -> dict[str, Any]:
             {
                 "name": signal.name,
                 "verdict": str(Verdict.FAIL if signal.name in failed else signal.verdict),
-                "logE": told[signal.name],
+                "logE": told.get(signal.name, split),
                 "effect": signal.effect.to_dict() if signal.effect else {},
             }
             for signal in last.signals
@@ -95,57 +60,12 @@ def judge(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def document_of(panel: Panel, intervals: Sequence[Interval]) -> dict[str, Any]:
-    """Write intervals that were judged as a document that ``evidence_of`` reads; it is judged to the same numbers.
-
-    Objectives, which are limits and no evidence, are left out. A signal that has no counts in an interval has zeros.
-    """
-    return {
-        "alpha": panel.alpha,
-        "refinements": panel.refinements,
-        "steps": max((interval.steps for interval in intervals), default=1),
-        "signals": [
-            {
-                "name": part.signal.name,
-                "weight": part.signal.weight,
-                **_rule_document(part.signal.rule),
-                "intervals": [_interval_document(part, interval) for interval in intervals],
-            }
-            for part in panel.compared
-        ],
-    }
-
-
-def _rule_document(rule: Compared | Limit) -> dict[str, Any]:
-    match rule:
-        case Count():
-            document: dict[str, Any] = {"kind": "count", "tolerance": rule.tolerance}
-        case Latency():
-            document = {"kind": "latency", "tolerance": rule.tolerance, "edges": list(rule.edges)}
-        case Distribution():
-            return {"kind": "distribution", "minimumShift": rule.smallest, "ordered": rule.ordered}
-        case _:
-            raise TypeError(f"{rule} is not compared between the arms")
-    return document | ({"noHarm": asdict(rule.no_harm)} if rule.no_harm else {})
-
-
-def _interval_document(part: Part, interval: Interval) -> dict[str, Any]:
-    counts = interval.signals.get(part.signal.name)
-    if counts is None:
-        counts = np.zeros((2, part.shape.buckets))
-    arms: list[Any] = [[round(count) for count in arm] for arm in counts]
-    if isinstance(part.signal.rule, Count):
-        arms = [{"total": sum(arm), "events": arm[1]} for arm in arms]
-    where = {"step": interval.step, "mix": interval.mix, "comparable": interval.comparable}
-    return {"canary": arms[0], "baseline": arms[1], **where}
-
-
 def _log_e(memory: Memory, name: str, shapes: Mapping[str, Any]) -> float:
     state = memory.signals[name]
     return float(log_evidence(shapes[name], state.row)) if isinstance(state, Process) else 0.0
 
 
-def _interval(index: int, taken: Mapping[str, Taken], steps: int) -> Interval:
+def _interval(index: int, taken: Mapping[str, Taken], steps: int, shared: Shared) -> Interval:
     first = next(iter(taken.values()))
     return Interval(
         tick=float(index + 1),
@@ -155,164 +75,7 @@ def _interval(index: int, taken: Mapping[str, Taken], steps: int) -> Interval:
         steps=steps,
         mix=first.mix,
         comparable=first.comparable,
+        planned=shared.planned,
+        arms=(shared.canary, shared.others),
+        pods=first.pods,
     )
-
-
-def evidence_of(document: Any) -> Evidence:
-    """Read and check a document.
-
-    Raises:
-        EvidenceError: saying in one sentence what is wrong, with which signal, and what to write instead.
-    """
-    top = _object(document, "the document", _TOP)
-    signals = _list(top.get("signals"), "signals")
-    if not signals:
-        raise EvidenceError("signals is empty: name at least one signal")
-    read = [_signal(entry, index) for index, entry in enumerate(signals)]
-    names = [signal.name for signal, _ in read]
-    repeated = next((name for name in names if names.count(name) > 1), "")
-    if repeated:
-        raise EvidenceError(f"two signals are called {repeated}: give each a name of its own")
-    refined = top.get("refinements", True)
-    if not isinstance(refined, bool):
-        raise EvidenceError(f"refinements is {refined!r}: write true or false")
-    alpha = _number(top.get("alpha"), "alpha", above=0.0, below=1.0)
-    steps = _number(top.get("steps", 1), "steps", least=1, whole=True)
-    panel = Panel(alpha, tuple(signal for signal, _ in read), refinements=refined)
-    _agree(read)
-    return Evidence(panel, int(steps), tuple(intervals for _, intervals in read))
-
-
-def _agree(read: Sequence[tuple[Judged, tuple[Taken, ...]]]) -> None:
-    """Refuse signals whose intervals of one place were not measured under the same step, mix and weights."""
-    for index in range(max(len(intervals) for _, intervals in read)):
-        seen = {
-            (one.step, one.mix, one.comparable): signal.name
-            for signal, intervals in read
-            for one in intervals[index : index + 1]
-        }
-        if len(seen) > 1:
-            one, other = list(seen.values())[:2]
-            raise EvidenceError(
-                f"signals {one} and {other} differ in step, mix or comparable of intervals[{index}]: "
-                "write the same in both, since intervals of one place are measured at one time"
-            )
-
-
-def _signal(entry: Any, index: int) -> tuple[Judged, tuple[Taken, ...]]:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
-        raise EvidenceError(f'signals[{index}] has no name: write "name": "errors", say')
-    what = f"signal {entry['name']}"
-    kind = entry.get("kind")
-    if not isinstance(kind, str) or kind not in _RULE:
-        raise EvidenceError(f"{what}: kind is {kind!r}: write one of {', '.join(_RULE)}")
-    _object(entry, what, (*_SIGNAL, *_RULE[kind]))
-    weight = _number(entry.get("weight", 1.0), f"{what}: weight", above=0.0)
-    listed = _list(entry.get("intervals"), f"{what}: intervals")
-    rule, read = _rule(kind, entry, what, listed)
-    intervals = tuple(_taken(one, f"{what}: intervals[{place}]", read) for place, one in enumerate(listed))
-    return Judged(entry["name"], rule, weight), intervals
-
-
-Read = Callable[[Any, str], Floats]
-
-
-def _rule(kind: str, entry: Mapping[str, Any], what: str, listed: Sequence[Any]) -> tuple[Compared, Read]:
-    """Return a signal's rule, and how one arm of its intervals is read."""
-    tolerance = _number(entry.get("tolerance", 1.0), f"{what}: tolerance", least=1.0)
-    no_harm = _no_harm(entry["noHarm"], what) if "noHarm" in entry else None
-    if kind == "count":
-        return Count(tolerance, no_harm), _total_and_events
-    if kind == "latency":
-        edges = [_number(edge, f"{what}: edges", above=0.0) for edge in _list(entry.get("edges"), f"{what}: edges")]
-        if not edges or any(one >= other for one, other in pairwise(edges)):
-            raise EvidenceError(f"{what}: edges are {edges}: write the buckets' upper ends in seconds, rising")
-        return Latency(tuple(edges), tolerance, no_harm), _buckets(len(edges) + 1, "one more than there are edges")
-    smallest = _number(entry.get("minimumShift", 0.0), f"{what}: minimumShift", least=0.0, below=1.0)
-    ordered = entry.get("ordered", True)
-    if not isinstance(ordered, bool):
-        raise EvidenceError(f"{what}: ordered is {ordered!r}: write true or false")
-    first = listed[0].get("canary") if listed and isinstance(listed[0], dict) else None
-    size = len(first) if isinstance(first, list) else 1
-    return Distribution(max(size, 1), smallest, ordered), _buckets(size, "as many as in the first interval")
-
-
-def _no_harm(entry: Any, what: str) -> NoHarm:
-    values = _object(entry, f"{what}: noHarm", ("ratio", "level"))
-    return NoHarm(
-        _number(values.get("ratio", 2.0), f"{what}: noHarm.ratio", above=1.0),
-        _number(values.get("level", 0.05), f"{what}: noHarm.level", above=0.0, below=1.0),
-    )
-
-
-def _taken(entry: Any, what: str, read: Read) -> Taken:
-    one = _object(entry, what, _INTERVAL)
-    arms = [read(one.get(arm), f"{what}.{arm}") for arm in ("canary", "baseline")]
-    mix, comparable = one.get("mix", ""), one.get("comparable", True)
-    if not isinstance(mix, str) or not isinstance(comparable, bool):
-        raise EvidenceError(f"{what}: mix is a text and comparable true or false")
-    step = _number(one.get("step", 0), f"{what}.step", least=0, whole=True)
-    return Taken(np.stack(arms), int(step), mix, comparable)
-
-
-def _total_and_events(entry: Any, what: str) -> Floats:
-    arm = _object(entry, what, ("total", "events"))
-    total = _number(arm.get("total"), f"{what}.total", least=0, whole=True)
-    events = _number(arm.get("events"), f"{what}.events", least=0, whole=True)
-    if events > total:
-        raise EvidenceError(f"{what} has {events:g} events in {total:g} requests: total counts all requests")
-    return np.array([total - events, events])
-
-
-def _buckets(size: int, why: str) -> Read:
-    def read(entry: Any, what: str) -> Floats:
-        counts = _list(entry, what)
-        if len(counts) != size or not size:
-            raise EvidenceError(
-                f"{what} has {len(counts)} buckets instead of {size}: write a count for each bucket, {why}, "
-                "the same ones in both arms"
-            )
-        return np.array([_number(count, what, least=0, whole=True) for count in counts])
-
-    return read
-
-
-def _object(entry: Any, what: str, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(entry, dict):
-        raise EvidenceError(f"{what} is {_shown(entry)}: write an object with {', '.join(known)}")
-    unknown = next((name for name in entry if name not in known), None)
-    if unknown is not None:
-        raise EvidenceError(f"{what} has an unknown field {unknown!r}: known are {', '.join(known)}")
-    return entry
-
-
-def _list(entry: Any, what: str) -> Sequence[Any]:
-    if not isinstance(entry, list):
-        raise EvidenceError(f"{what} is {_shown(entry)}: write a list")
-    return entry
-
-
-def _shown(entry: Any) -> str:
-    return "missing" if entry is None else repr(entry)[:40]
-
-
-def _number(  # noqa: PLR0913 - the bounds are one idea, and read best by name
-    entry: Any,
-    what: str,
-    *,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-    whole: bool = False,
-) -> float:
-    if isinstance(entry, bool) or not isinstance(entry, int | float) or not abs(entry) <= _LARGEST:
-        raise EvidenceError(f"{what} is {_shown(entry)}: write a number")
-    if entry < least or entry <= above or entry >= below:
-        bounds = [f"at least {least:g}"] * (least > -math.inf)
-        bounds += [f"above {above:g}"] * (above > -math.inf) + [f"below {below:g}"] * (below < math.inf)
-        raise EvidenceError(f"{what} is {entry:g}: it must be {' and '.join(bounds)}")
-    if whole and entry != int(entry):
-        raise EvidenceError(
-            f"{what} is {entry:g}: counts are whole numbers; take differences of raw counters, not rate() or increase()"
-        )
-    return float(entry)

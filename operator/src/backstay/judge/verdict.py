@@ -69,7 +69,7 @@ def assess(
         if isinstance(signal.rule, Limit):
             judged[signal.name] = _objective(signal.name, signal.rule, memory.signals.get(signal.name))
     signals = sorted(judged.values(), key=lambda verdict: places.index(verdict.name))
-    split = _split(memory)
+    split = split_verdict(memory)
     every = [*signals, split] if split else signals
     failing = [verdict for verdict in every if verdict.verdict is Verdict.FAIL]
     return Assessment(
@@ -198,8 +198,8 @@ def _without_data(name: str, sentence: str) -> SignalVerdict:
     return SignalVerdict(name, Verdict.NO_DATA, sentence, "")
 
 
-def _split(memory: Memory) -> SignalVerdict | None:
-    """Judge the split of the traffic, where it was planned and is far from its plan.
+def split_verdict(memory: Memory) -> SignalVerdict | None:
+    """Judge the split of the traffic, where it was planned and is far from its plan; None while it is not.
 
     Too few requests on the canary are responses that it lost, so that is Fail: a version that crashes has no errors to
     count. Too many mean that the comparison is not the planned one, which is no fault of the version.

@@ -1,0 +1,106 @@
+"""What the stable version's past teaches the judge, before a canary has any traffic: bursts, and pods that differ.
+
+Readings of raw counters at even times become counts by interval and pod. No I/O.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from backstay.adapters.histograms import Histogram, edges_of
+from backstay.adapters.prometheus import Reading, Value
+from backstay.controller.sources import Buckets, CounterPair, Source, sources
+from backstay.domain.observed import Backend
+from backstay.domain.resource import Analysis, Key
+from backstay.domain.signals import Comparison, Latency
+from backstay.judge import dependence
+from backstay.judge.arrays import Floats
+from backstay.judge.memory import Learnt
+
+_TWO_PODS = 2
+
+Times = Sequence[float]
+_Series = Mapping[str, Sequence[Value | None]]
+
+
+def learnable(analysis: Analysis) -> dict[str, Source]:
+    """Return the signals of which anything can be learnt, with what they read: those that count events."""
+    if not analysis.dependence.history:
+        return {}
+    read = sources(analysis)
+    return {s.name: read[s.name] for s in analysis.signals if isinstance(s.rule, Comparison | Latency)}
+
+
+def learn(analysis: Analysis, key: Key, stable: Backend, readings: Sequence[Reading]) -> dict[str, Learnt]:
+    """Learn from readings of the past, in order and evenly spaced; what is too little teaches nothing.
+
+    A pod's interval counts where it is in both readings and its counters did not go back.
+    """
+    found = {}
+    for name, source in learnable(analysis).items():
+        match source:
+            case CounterPair(events, total):
+                requests = _counts(_series(readings, total, key, stable))
+                happened = _counts(_series(readings, events, key, stable), beside=_series(readings, total, key, stable))
+                found[name] = _counted(happened, requests, pods=analysis.dependence.pods)
+            case Buckets(histogram):
+                found[name] = _slow(_series(readings, histogram, key, stable))
+    return found
+
+
+def _counted(events: Floats, requests: Floats, *, pods: bool) -> Learnt:
+    """Learn from counts of shape [intervals, pods]."""
+    requests = np.where(np.isnan(events), np.nan, requests)
+    events = np.where(np.isnan(requests), np.nan, np.minimum(events, requests))
+    events, requests = np.nan_to_num(events), np.nan_to_num(requests)
+    served = requests.sum(axis=0) > 0
+    sigma = 0.0
+    if pods and served.sum() >= _TWO_PODS:
+        sigma = dependence.pod_spread(events.sum(axis=0)[served], requests.sum(axis=0)[served])
+    return Learnt(dependence.dispersion(events, requests), sigma)
+
+
+def _slow(series: _Series) -> Learnt:
+    """Learn from the requests beyond each edge of a histogram: the size of the largest clusters."""
+    edges = edges_of(value for values in series.values() for value in values if isinstance(value, Histogram))
+    if not edges:
+        return Learnt()
+    fitted = {
+        pod: [value.into(edges) if isinstance(value, Histogram) else None for value in values]
+        for pod, values in series.items()
+    }
+    empty = np.full(len(edges) + 1, np.nan)
+    counts = np.array([[empty if one is None else one for one in values] for values in fitted.values()])
+    added = np.diff(counts, axis=1)
+    added = np.where((added < 0).any(axis=2, keepdims=True), np.nan, added)
+    added = np.nan_to_num(added).transpose(1, 0, 2)
+    requests = added.sum(axis=2)
+    beyond = requests[:, :, np.newaxis] - added.cumsum(axis=2)[:, :, :-1]
+    return Learnt(max(dependence.dispersion(beyond[:, :, edge], requests) for edge in range(len(edges))))
+
+
+def _series(readings: Iterable[Reading], template: str, key: Key, stable: Backend) -> _Series:
+    """Return each pod's values at all times, None where it has none."""
+    values = [
+        {place.pod: value for place, value in reading.of(template, key).items() if place.backend == stable}
+        for reading in readings
+    ]
+    return {pod: [one.get(pod) for one in values] for pod in sorted(set().union(*values))}
+
+
+def _counts(series: _Series, *, beside: _Series | None = None) -> Floats:
+    """Return what each interval added, of shape [intervals, pods], NaN where that is not known.
+
+    Args:
+        series: a counter.
+        beside: one of the same pods that is always there. Where a pod has that one and not the counter, this is zero.
+    """
+    rows = []
+    for pod, others in (beside if beside is not None else series).items():
+        own = series.get(pod) or [None] * len(others)
+        missing = [0.0 if beside is not None and other is not None else np.nan for other in others]
+        rows.append([value if isinstance(value, float) else empty for value, empty in zip(own, missing, strict=True)])
+    if not rows:
+        return np.zeros((0, 0))
+    added = np.diff(np.array(rows, dtype=np.float64), axis=1).T
+    return np.where(added < 0, np.nan, added)
