@@ -63,10 +63,9 @@ def test_a_version_goes_on_by_one_pull_request_which_a_newer_one_replaces(delive
     production.wait_until(
         "its mark is gone", lambda: "backstay-promotion:" not in pulls(production, environment)[0]["body"]
     )
-    staging.observer.model.wait(
+    staging.wait_until(
         "version 1 has nothing to carry on",
-        lambda body: body["status"].get("promotion", {}).get("version") == "1",
-        timeout=PATIENCE,
+        lambda: staging.model()["status"].get("promotion", {}).get("version") == "1",
     )
 
 
