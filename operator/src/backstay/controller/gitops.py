@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, Missing
 from backstay.adapters.registry import Registry, RegistryUnavailableError, alias
 from backstay.adapters.versionfile import VersionFileError
 from backstay.controller import faults
+from backstay.controller.background import Background
 from backstay.controller.gitwriter import GitWriters
 from backstay.controller.settings import Settings
 from backstay.controller.writeback import RollbackWriter
@@ -72,15 +73,14 @@ class GitOps:
     """Answers from outside the cluster, by ModelDeployment."""
 
     def __init__(
-        self, settings: Settings, cluster: Cluster, changed: Callable[[Key], None], clock: Callable[[], float]
+        self, settings: Settings, cluster: Cluster, background: Background, clock: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._cluster = cluster
-        self._changed = changed
         self._clock = clock
         self.cluster_name = settings.cluster_name
         self._answers: dict[Key, _Answers] = {}
-        self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
+        self._background = background
         self.writers = GitWriters(settings)
         self._rollbacks = RollbackWriter(self.writers, clock)
         self._registries: dict[str, Registry] = {}
@@ -118,26 +118,26 @@ class GitOps:
 
     def recall(self, desired: ModelDeployment) -> None:
         """Start asking registry and Git which version was stable."""
-        self._start(desired.key, "recall", self._recall(desired))
+        self._background.start(desired.key, "recall", lambda: self._recall(desired))
 
     def locate(self, desired: ModelDeployment) -> None:
         """Start looking for the commit that set the declared version."""
         if self._clock() - self._of(desired.key).answered_at > _RETRY_AFTER:
-            self._start(desired.key, "locate", self._locate(desired))
+            self._background.start(desired.key, "locate", lambda: self._locate(desired))
 
     def locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         """Start looking for the commit that set the failed version."""
         if self._may_ask(desired.key, record):
-            self._start(desired.key, "write", self._locate_rollback(desired, record))
+            self._background.start(desired.key, "write", lambda: self._locate_rollback(desired, record))
 
     def commit(self, desired: ModelDeployment, record: RollbackRecord, good: ModelIdentity) -> None:
         """Start writing the good version back."""
         if self._may_ask(desired.key, record):
-            self._start(desired.key, "write", self._commit(desired, record, good))
+            self._background.start(desired.key, "write", lambda: self._commit(desired, record, good))
 
     def withdraw(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         """Start closing the pull request of a rollback that another one has overtaken."""
-        self._start(desired.key, "withdraw", self._withdraw(desired, record))
+        self._background.start(desired.key, "withdraw", lambda: self._withdraw(desired, record))
 
     async def refresh(self, desired: ModelDeployment, commit: str) -> None:
         """Ask Argo CD to look at Git, at most once a second, and note how far it is."""
@@ -173,25 +173,6 @@ class GitOps:
 
     def _of(self, key: Key) -> _Answers:
         return self._answers.setdefault(key, _Answers())
-
-    def _start(self, key: Key, name: str, work: Awaitable[None]) -> None:
-        """Run one task of a name at a time for a key; wake the key when it is done."""
-        running = self._tasks.get((key, name))
-        if running is not None and not running.done():
-            work.close()  # type: ignore[attr-defined]  # always a coroutine of this class
-            return
-
-        async def run() -> None:
-            try:
-                await work
-            except Exception:  # noqa: BLE001 - logged; the next reconcile asks again, after a pause
-                _LOG.exception("%s: %s did not end well", key, name)
-                await asyncio.sleep(_RETRY_AFTER)
-            finally:
-                self._tasks.pop((key, name), None)
-                self._changed(key)
-
-        self._tasks[key, name] = asyncio.create_task(run())
 
     def _may_ask(self, key: Key, record: RollbackRecord) -> bool:
         answers = self._of(key)

@@ -28,6 +28,7 @@ from backstay.adapters.manifests import SELECTOR
 from backstay.adapters.prometheus import Prometheus
 from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.controller import metrics
+from backstay.controller.background import Background
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
 from backstay.controller.promotions import Promotions
@@ -65,7 +66,8 @@ class Controller:
         self.cluster = cluster
         self.queue: WorkQueue[Key] = WorkQueue(time.monotonic)
         self.store = Store(self.queue.add)
-        self.gitops = GitOps(settings, cluster, self.queue.add, time.time)
+        self.background = Background(self.queue.add)
+        self.gitops = GitOps(settings, cluster, self.background, time.time)
         prometheus = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
         if prometheus is None:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
@@ -78,7 +80,7 @@ class Controller:
             queue=self.queue,
             provider=GatewayApi(),
             gitops=self.gitops,
-            promotions=Promotions(self.gitops, self.queue.add, time.time),
+            promotions=Promotions(self.gitops, self.background, time.time),
             evidence=self.evidence,
             clock=time.time,
         )
@@ -110,6 +112,7 @@ class Controller:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.background.stop()
         await self.cluster.close()
 
     def healthy(self) -> bool:

@@ -6,7 +6,6 @@ the version: so there is one open pull request at the most, and it is known whic
 
 import asyncio
 import hashlib
-import logging
 import posixpath
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, Reg
 from backstay.adapters.registry import RegistryUnavailableError
 from backstay.adapters.rollbackcommit import AlreadyDone, AlreadyGood, Missing, Refused, Superseded, Unavailable
 from backstay.adapters.versionfile import VersionFile, VersionFileError, restore
+from backstay.controller.background import Background
 from backstay.controller.gitops import PASSING, PERMANENT, GitOps
 from backstay.controller.gitwriter import GitWriter
 from backstay.domain import observed
@@ -38,7 +38,6 @@ from backstay.domain.resource import Key, ModelDeployment, ModelIdentity
 from backstay.domain.status import PromotionRecord
 from backstay.domain.units import timestamp
 
-_LOG = logging.getLogger(__name__)
 _AGAIN_AFTER = 25.0
 _RETRY_AFTER = 4.0
 _ACCOUNT = "backstay"
@@ -80,12 +79,11 @@ class _Aim:
 class Promotions:
     """Answers about promotions, by ModelDeployment."""
 
-    def __init__(self, gitops: GitOps, changed: Callable[[Key], None], clock: Callable[[], float]) -> None:
+    def __init__(self, gitops: GitOps, background: Background, clock: Callable[[], float]) -> None:
         self._gitops = gitops
-        self._changed = changed
         self._clock = clock
         self._known: dict[Key, _Known] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._background = background
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="promotions")
 
     def answer(self, key: Key, record: PromotionRecord | None) -> observed.PromotionAnswer:
@@ -110,32 +108,23 @@ class Promotions:
         self._known.pop(key, None)
 
     def _ask(self, key: Key, record: PromotionRecord, work: _Work, *, proposing: bool) -> None:
-        """Do one thing at a time for a model, and wake it when that is done."""
+        """Do one thing at a time for a model."""
         known, asked = self._known.get(key), (*_meant(record), proposing)
-        if key in self._tasks or (known is not None and known.asked == asked and self._clock() < known.again_at):
+        if known is not None and known.asked == asked and self._clock() < known.again_at:
             return
 
-        async def run() -> None:
+        async def ask() -> None:
+            answer: observed.PromotionAnswer
             try:
-                answer = await self._answered(key, work)
-                pause = _RETRY_AFTER if isinstance(answer, observed.PromotionPending) else _AGAIN_AFTER
-                self._known[key] = _Known(asked, answer, self._clock() + pause)
-            finally:
-                del self._tasks[key]
-                self._changed(key)
+                answer = await work()
+            except PERMANENT as problem:
+                answer = observed.PromotionRefused(str(problem))
+            except PASSING as problem:
+                answer = observed.PromotionPending(str(problem))
+            pause = _RETRY_AFTER if isinstance(answer, observed.PromotionPending) else _AGAIN_AFTER
+            self._known[key] = _Known(asked, answer, self._clock() + pause)
 
-        self._tasks[key] = asyncio.create_task(run())
-
-    async def _answered(self, key: Key, work: _Work) -> observed.PromotionAnswer:
-        try:
-            return await work()
-        except PERMANENT as problem:
-            return observed.PromotionRefused(str(problem))
-        except PASSING as problem:
-            return observed.PromotionPending(str(problem))
-        except Exception as problem:  # noqa: BLE001 - logged, and asked again after a pause
-            _LOG.exception("%s: its promotion did not end well", key)
-            return observed.PromotionPending(f"{type(problem).__name__}: see the controller's log")
+        self._background.start(key, "promotion", ask)
 
     async def _proposed(
         self, desired: ModelDeployment, record: PromotionRecord, model: ModelIdentity, gathered: tuple[str, ...]

@@ -1,0 +1,47 @@
+"""Work beside the reconciles: one task of a name at a time for a ModelDeployment, which is woken when it ends."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from backstay.domain.resource import Key
+
+_LOG = logging.getLogger(__name__)
+
+# After a failure that nobody foresaw: the key is woken, and asks again, only then.
+_PAUSE = 5.0
+
+
+class Background:
+    """Tasks that reconciles have started."""
+
+    def __init__(self, changed: Callable[[Key], None]) -> None:
+        self._changed = changed
+        self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
+
+    def busy(self, key: Key, name: str) -> bool:
+        """Tell whether such a task is running."""
+        return (key, name) in self._tasks
+
+    def start(self, key: Key, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task, unless one of its name is running for the key."""
+        if not self.busy(key, name):
+            self._tasks[key, name] = asyncio.create_task(self._run(key, name, work))
+
+    async def stop(self) -> None:
+        """Cancel everything; whoever starts next asks again."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, key: Key, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - logged; whoever is woken asks again
+            _LOG.exception("%s: %s did not end well", key, name)
+            await asyncio.sleep(_PAUSE)
+        finally:
+            del self._tasks[key, name]
+            self._changed(key)
