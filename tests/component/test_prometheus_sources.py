@@ -24,10 +24,11 @@ from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Prometheus
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
-from backstay.controller.sources import REQUESTS, Buckets, sources, templates
+from backstay.controller.profiles import METRICS, REQUESTS
+from backstay.controller.sources import Buckets, sources, templates
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Dependence, Key
-from backstay.domain.signals import Comparison, Latency, OwnCounters, OwnHistogram, Signal
+from backstay.domain.signals import Comparison, Events, Latency, OwnCounters, OwnHistogram, Profile, Signal
 from backstay.judge.arrays import Floats
 from backstay.judge.dependence import dispersion
 from backstay.judge.memory import Memory
@@ -135,6 +136,16 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What another kind of server told; its labels say nothing of pods."""
+
+    file: Path
+
+    def text(self) -> bytes:
+        return self.file.read_bytes()
+
+
+@dataclass(frozen=True)
 class Exporter:
     """A model server's metrics."""
 
@@ -160,7 +171,7 @@ class Exporter:
 
 
 @contextmanager
-def _serving(exporter: Exporter | Past) -> Iterator[int]:
+def _serving(exporter: Exporter | Past | Recorded) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             native = self.path == "/native" and isinstance(exporter, Exporter)
@@ -297,7 +308,7 @@ async def test_clusters_of_errors_are_learnt_from_what_prometheus_has_kept(tmp_p
     errors = np.asarray(4.0 * random.binomial(requests.astype(int), 0.02), dtype=np.float64)
     past = Past(times, requests, errors)
     job = {"job_name": "past", "honor_labels": True, "scrape_interval": "1s"}
-    analysis = Analysis(2.0, 0.05, (Signal("errors", Comparison()),), Dependence(history=120.0))
+    analysis = Analysis(2.0, 0.05, (Signal("errors", Comparison()),), dependence=Dependence(history=120.0))
     trial = Trial(
         rollout="2-1",
         stable="aaa",
@@ -331,3 +342,38 @@ async def test_clusters_of_errors_are_learnt_from_what_prometheus_has_kept(tmp_p
     assert phi == pytest.approx(dispersion(past.errors[1:], past.requests[1:]))
     assert phi > 2.5
     assert sigma == 0.0
+
+
+@pytest.mark.parametrize(
+    ("profile", "requests", "errors", "durations"),
+    [
+        (Profile.MLSERVER, 10, 2, (0.005, 10)),
+        (Profile.SELDON, 18, 1, (0.005, 2)),
+        (Profile.TRITON, 100, 6, None),
+    ],
+)
+def test_other_servers_are_read_by_their_own_names(
+    tmp_path: Path, profile: Profile, requests: int, errors: int, durations: tuple[float, int] | None
+) -> None:
+    told = Recorded(Path(__file__).parent / "expositions" / f"{profile}.txt")
+    metrics = METRICS[profile]
+    failed = metrics.events[Events.ERRORS]
+    assert bool(metrics.duration) == (durations is not None)
+    wanted = {metrics.requests, metrics.present, failed.events, failed.total} | ({metrics.duration} - {""})
+    job: dict[str, Any] = {"scrape_interval": "200ms"}
+    with _serving(told) as port:
+        targets = [{"targets": [f"127.0.0.1:{port}"], "labels": LABELS}]
+        twice = [{**job, "job_name": name, "static_configs": targets} for name in ("pods", "podmonitor")]
+        with _started(tmp_path, {"scrape_configs": twice}) as prometheus:
+            for attempt in eventually():
+                with attempt:
+                    reading = prometheus.read(wanted, ["aaa"], [time.time()])[0]
+                    assert reading.of(metrics.requests, KEY) == {PLACE: requests}
+    assert reading.problems == {}
+    assert reading.of(failed.total, KEY) == {PLACE: requests}
+    assert reading.of(failed.events, KEY) == {PLACE: errors}
+    assert reading.of(metrics.present, KEY) == {PLACE: 1}
+    if durations is not None:
+        histogram = reading.of(metrics.duration, KEY)[PLACE]
+        assert isinstance(histogram, Histogram)
+        assert (histogram.uppers[0], histogram.counts[0], histogram.total) == (*durations, requests)

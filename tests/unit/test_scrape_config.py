@@ -37,7 +37,7 @@ def test_only_backstays_pods_and_the_servers_port_are_scraped(models: dict[str, 
     kept = {
         rule["source_labels"][0]: rule["regex"] for rule in models["relabel_configs"] if rule.get("action") == "keep"
     }
-    assert kept["__meta_kubernetes_pod_container_port_name"] == port["name"]
+    assert port["name"] in kept["__meta_kubernetes_pod_container_port_name"].split("|")
 
 
 def test_the_default_interval_of_an_analysis_holds_four_scrapes(models: dict[str, Any]) -> None:

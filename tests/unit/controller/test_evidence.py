@@ -9,8 +9,9 @@ import pytest
 from backstay.adapters.prometheus import Place, Reading, Value
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Following, Interest, Trial, follow
+from backstay.controller.profiles import REQUESTS, CounterPair
 from backstay.controller.record import Recorder
-from backstay.controller.sources import REQUESTS, CounterPair, sources
+from backstay.controller.sources import sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Objective, Signal

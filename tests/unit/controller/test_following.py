@@ -7,10 +7,11 @@ import pytest
 
 from backstay.adapters.prometheus import Place, Reading
 from backstay.controller.following import Following, Interest, Trial, follow
-from backstay.controller.sources import REQUESTS, CounterPair, sources
+from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
+from backstay.controller.sources import sources
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Key
-from backstay.domain.signals import Comparison, Signal
+from backstay.domain.signals import Comparison, Profile, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.memory import Memory, Process
 from backstay.judge.panel import panel_of
@@ -154,6 +155,16 @@ def test_a_drained_backend_is_quiet_when_an_interval_after_the_drain_added_nothi
     assert not followed.is_quiet(CANARY, drained_at=101, now=103)
     followed.take(reading(104, stable=(5200, 0), canary=(15, 0)))
     assert followed.is_quiet(CANARY, drained_at=101, now=105)
+
+
+def test_a_backend_that_never_got_a_request_is_quiet_though_its_server_has_no_counter_yet() -> None:
+    analysis = replace(ANALYSIS, profile=Profile.TRITON)
+    metrics, up = METRICS[Profile.TRITON], {Place(CANARY, "canary"): 1.0}
+    followed = follow(None, KEY, Interest(analysis, frozenset(), None, Memory()), now=0.0)
+    for at in (100.0, 102.0, 104.0):
+        followed.take(Reading(at, {metrics.present: {KEY: up}}))
+    assert followed.is_quiet(CANARY, drained_at=100.0, now=104.0)
+    assert not followed.is_quiet(CANARY, drained_at=103.0, now=104.0)
 
 
 def test_an_older_reading_of_one_pod_adds_nothing_and_loses_nothing() -> None:

@@ -8,7 +8,8 @@ import pytest
 from backstay.adapters.histograms import Histogram
 from backstay.adapters.prometheus import Place, Reading, Value
 from backstay.controller.learning import learn, learnable
-from backstay.controller.sources import REQUESTS, Buckets, CounterPair, sources
+from backstay.controller.profiles import REQUESTS, CounterPair
+from backstay.controller.sources import Buckets, sources
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Dependence, Key
 from backstay.domain.signals import Comparison, Distribution, Latency, Measure, Objective, Signal
@@ -76,7 +77,7 @@ def test_slow_requests_that_come_in_clusters_are_learnt_from_the_histogram() -> 
 
 def test_only_what_counts_events_is_learnt_and_nothing_with_a_history_of_zero() -> None:
     assert set(learnable(ANALYSIS)) == {"errors", "latency"}
-    assert not learnable(Analysis(10.0, 0.05, SIGNALS, Dependence(history=0.0)))
+    assert not learnable(Analysis(10.0, 0.05, SIGNALS, dependence=Dependence(history=0.0)))
 
 
 def test_one_pod_or_a_few_intervals_or_another_backend_teach_nothing() -> None:
@@ -93,7 +94,7 @@ def test_pods_that_differ_for_good_widen_the_tolerance_only_where_that_is_asked_
     requests = np.full((LENGTH, 6), 200.0)
     events = random.binomial(200, [0.01, 0.01, 0.01, 0.01, 0.01, 0.05], (LENGTH, 6)).astype(float)
     past = readings(events.tolist(), requests.tolist())
-    asked = Analysis(10.0, 0.05, SIGNALS, Dependence(pods=True))
+    asked = Analysis(10.0, 0.05, SIGNALS, dependence=Dependence(pods=True))
     assert learn(ANALYSIS, KEY, STABLE, past)["errors"].sigma == 0.0
     assert learn(asked, KEY, STABLE, past)["errors"].sigma > 0.5
     # Their own rates are no bursts within an interval, but they are not independent of the pod either.

@@ -12,7 +12,6 @@ from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError,
 from backstay.controller import metrics
 from backstay.controller.following import Following, Interest, follow, lateness
 from backstay.controller.record import Recorder
-from backstay.controller.sources import REQUESTS
 from backstay.domain.observed import Backend, Evidence
 from backstay.domain.resource import Key
 from backstay.judge.fold import fold_many
@@ -210,8 +209,10 @@ class EvidenceLoop:
     async def _read(self, group: list[Following], ticks: list[float]) -> list[Reading]:
         revisions = {revision for followed in group for revision in self._revisions.get(followed.key, ())}
         readings = await self._ask(frozenset[str]().union(*(f.templates for f in group)), revisions, ticks)
-        if REQUESTS in readings[0].problems:
-            raise PrometheusUnavailableError(readings[0].problems[REQUESTS])
+        problems = readings[0].problems
+        refused = next((problems[f.metrics.requests] for f in group if f.metrics.requests in problems), "")
+        if refused:
+            raise PrometheusUnavailableError(refused)
         return readings
 
     async def _ask(self, wanted: AbstractSet[str], revisions: AbstractSet[str], ticks: list[float]) -> list[Reading]:

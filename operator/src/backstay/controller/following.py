@@ -12,7 +12,8 @@ import numpy as np
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Reading, Value, Values
 from backstay.controller.learning import learn, learnable
-from backstay.controller.sources import REQUESTS, Buckets, CounterPair, sources, templates
+from backstay.controller.profiles import METRICS, CounterPair, Metrics
+from backstay.controller.sources import Buckets, sources, templates
 from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
@@ -96,7 +97,14 @@ class Following:
     @property
     def templates(self) -> frozenset[str]:
         """What has to be read."""
-        return templates(self.analysis) if self.trial is not None else frozenset({REQUESTS})
+        if self.trial is not None:
+            return templates(self.analysis)
+        return frozenset({self.metrics.requests, self.metrics.present})
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the model server counts."""
+        return METRICS[self.analysis.profile]
 
     @property
     def lacks_history(self) -> bool:
@@ -131,15 +139,15 @@ class Following:
         self.unfit = _refused(self.analysis, reading)
         interval = None
         if self.started:
-            requests = self._counted(REQUESTS, after)
+            requests = self._counted(self.metrics.requests, after)
             self._rest(requests)
             if self.trial is not None:
                 interval = self._interval(self.trial, reading.at, requests, after)
         for template, values in after.items():
             self.last.setdefault(template, {}).update(values)
         self.started, self.tick = True, reading.at
-        self.places = frozenset(after[REQUESTS])
-        self.seen = Counter(place.backend for place in self.places)
+        self.places = frozenset(after[self.metrics.requests])
+        self.seen = Counter(place.backend for place in after[self.metrics.present])
         return interval
 
     def _pairs(self) -> list[CounterPair]:
@@ -178,8 +186,8 @@ class Following:
 
     def _rest(self, requests: Mapping[Backend, Floats]) -> None:
         """Note which backends got no requests in the interval that begins at the last tick."""
-        for backend, added in requests.items():
-            if added[0] > 0:
+        for backend in {*requests, *self.seen}:
+            if backend in requests and requests[backend][0] > 0:
                 self.quiet_since.pop(backend, None)
             else:
                 self.quiet_since.setdefault(backend, self.tick)
@@ -195,7 +203,7 @@ class Following:
         arms = Arms(canary, (fresh,) if trial.baseline and (together or not warm) else (own, fresh))
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        signals, totals = {}, {REQUESTS: requests}
+        signals, totals = {}, {self.metrics.requests: requests}
         for name, source in sources(self.analysis).items():
             if name in self.unfit:
                 continue
@@ -209,10 +217,10 @@ class Following:
                     counts = self._buckets(name, histogram, arms, after)
                     if counts is not None:
                         signals[name] = counts
-        pods = Counter(place.backend for place in after[REQUESTS])
+        pods = Counter(place.backend for place in after[self.metrics.requests])
         n_c = float(arms.canary_of(requests, 1)[0])
         every = float(sum(added[0] for added in requests.values()))
-        whole = 0.0 < trial.planned < 1.0 and not mixed and self._is_whole(trial, after[REQUESTS])
+        whole = 0.0 < trial.planned < 1.0 and not mixed and self._is_whole(trial, after[self.metrics.requests])
         return Interval(
             tick=tick,
             signals=signals,

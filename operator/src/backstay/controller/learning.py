@@ -9,7 +9,8 @@ import numpy as np
 
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Reading, Value
-from backstay.controller.sources import Buckets, CounterPair, Source, sources
+from backstay.controller.profiles import CounterPair
+from backstay.controller.sources import Buckets, Source, sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Latency

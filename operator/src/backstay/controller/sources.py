@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from backstay.adapters.prometheus import REVISIONS
+from backstay.controller.profiles import METRICS, CounterPair
 from backstay.domain.resource import Analysis
 from backstay.domain.signals import (
     Comparison,
@@ -15,37 +15,9 @@ from backstay.domain.signals import (
     Objective,
     OwnCounters,
     OwnHistogram,
+    Profile,
     Rule,
 )
-
-
-def _profile(metric: str) -> str:
-    """Select a metric of ours; a pod that two jobs scrape, or two Prometheus servers, is one pod all the same."""
-    copies = "job, instance, endpoint, prometheus, prometheus_replica, replica"
-    return f'max without ({copies}) ({metric}{{revision=~"{REVISIONS}"}})'
-
-
-REQUESTS = _profile("backstay_requests_total")
-"""The requests to every backend: what decides how much was seen, and whether a drained backend is quiet."""
-
-_PREDICTIONS = _profile("backstay_predictions_total")
-_EVENTS = {
-    Events.ERRORS: ("backstay_errors_total", REQUESTS),
-    Events.NULLS: ("backstay_null_predictions_total", _PREDICTIONS),
-}
-_DURATION = _profile("backstay_request_duration_seconds_bucket")
-_MEASURES = {
-    Measure.PREDICTION: _profile("backstay_prediction_bucket"),
-    Measure.CONFIDENCE: _profile("backstay_confidence_bucket"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CounterPair:
-    """Two templates: a counter of events, and the one of everything they happen to."""
-
-    events: str
-    total: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +33,14 @@ Source: TypeAlias = CounterPair | Buckets
 @lru_cache(maxsize=1024)
 def sources(analysis: Analysis) -> dict[str, Source]:
     """Return what each signal reads, by its name."""
-    return {signal.name: _source(signal.rule) for signal in analysis.signals}
+    return {signal.name: _source(signal.rule, analysis.profile) for signal in analysis.signals}
 
 
 @lru_cache(maxsize=1024)
 def templates(analysis: Analysis) -> frozenset[str]:
     """Return every template that a model's evidence needs."""
-    wanted = {REQUESTS}
+    metrics = METRICS[analysis.profile]
+    wanted = {metrics.requests, metrics.present}
     for source in sources(analysis).values():
         match source:
             case CounterPair(events, total):
@@ -77,21 +50,21 @@ def templates(analysis: Analysis) -> frozenset[str]:
     return frozenset(wanted)
 
 
-def _source(rule: Rule) -> Source:
+def _source(rule: Rule, profile: Profile) -> Source:
+    """Return what a rule reads; that the profile has it is seen to by the resource's schema."""
+    metrics = METRICS[profile]
     match rule:
         case Comparison(source=OwnCounters(events, total)):
-            return CounterPair(events, total or REQUESTS)
+            return CounterPair(events, total or metrics.requests)
         case Comparison(source=Events() as events):
-            metric, among = _EVENTS[events]
-            return CounterPair(_profile(metric), among)
+            return metrics.events[events]
         case Objective():
-            metric, among = _EVENTS[Events.ERRORS]
-            return CounterPair(_profile(metric), among)
+            return metrics.events[Events.ERRORS]
         case Latency(source=OwnHistogram(query)) | Distribution(source=OwnHistogram(query)):
             return Buckets(query)
         case Distribution(source=Measure() as measure):
-            return Buckets(_MEASURES[measure])
+            return Buckets(metrics.measures[measure])
         case Latency():
-            return Buckets(_DURATION)
+            return Buckets(metrics.duration)
         case _:
             raise TypeError(f"No source for {rule}")

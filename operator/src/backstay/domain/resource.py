@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from backstay.domain.signals import DEFAULT_SIGNAL, Signal, signal_of
+from backstay.domain.signals import DEFAULT_SIGNAL, Profile, Signal, signal_of
 from backstay.domain.units import seconds
 
 GROUP = "backstay.dev"
@@ -187,6 +187,7 @@ class Analysis:
     interval: float
     alpha: float
     signals: tuple[Signal, ...]
+    profile: Profile = Profile.BACKSTAY
     dependence: Dependence = Dependence()
     split_tolerance: float = 0.0
 
@@ -331,6 +332,7 @@ def plan_of(spec: Mapping[str, Any]) -> Plan:
             interval=seconds(analysis.get("interval", "15s")),
             alpha=float(analysis.get("alpha", 0.05)),
             signals=tuple(signal_of(signal) for signal in analysis.get("signals", (DEFAULT_SIGNAL,))),
+            profile=Profile(analysis.get("profile", Profile.BACKSTAY)),
             dependence=_dependence(analysis.get("dependence", {})),
             split_tolerance=float(analysis["split"].get("tolerance", 1.1)) if "split" in analysis else 0.0,
         ),

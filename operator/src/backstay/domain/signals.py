@@ -8,6 +8,15 @@ from typing import Any, TypeAlias
 from backstay.domain.units import seconds
 
 
+class Profile(StrEnum):
+    """Whose metric names a model server uses."""
+
+    BACKSTAY = "backstay"
+    MLSERVER = "mlserver"
+    SELDON = "seldon"
+    TRITON = "triton"
+
+
 class Events(StrEnum):
     """The counters of a model server's profile whose events are compared."""
 
