@@ -28,6 +28,7 @@ STEPS = [20, 50, 100]
 LEAST_KILLS = 3
 # What a promotion never does, and what a rollback never does, with the reason.
 NOT_IN_A_PROMOTION = {
+    "rollback-tag": "nothing is rolled back",
     "restore": "nobody meddles with what the controller made",
     "old-plan": "no earlier rollout has left a plan of the new version",
     "refresh": "Argo CD is asked to look at Git only for a commit of ours",
@@ -134,6 +135,15 @@ def points(writes: Iterable[str]) -> set[str]:
     return {f"{side}:{write}" for write in writes for side in ("before", "after")}
 
 
+def wait_until_settled(delivery: Any) -> None:
+    """Wait for what is written last of all that makes a version the stable one."""
+    facts = (f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
+    delivery.wait_until(
+        "the stable version's facts are there",
+        lambda: delivery.kubectl("get", "configmap", f"{MODEL}-model-config", *facts) != "",
+    )
+
+
 def stable_revision(delivery: Any) -> str:
     return str(delivery.model()["status"]["stable"]["revision"])
 
@@ -157,9 +167,7 @@ def test_a_promotion_survives_a_kill_at_every_write(deliver: Any, faults: Faults
 def test_a_rollback_survives_a_kill_at_every_write(deliver: Any, faults: Faults) -> None:
     delivery = deliver("1")
     traffic = delivery.traffic()
-    # It is written last of what makes version 1 the stable one.
-    service = ("service", MODEL, f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
-    delivery.wait_until("its Service is there", lambda: delivery.kubectl("get", *service) != "")
+    wait_until_settled(delivery)
     with impatient(delivery.stage.playground):
         faults.arm()
         rollback = delivery.observer.roll_back("3", traffic, timeout=400)
@@ -183,8 +191,7 @@ def test_a_rollback_by_pull_request_survives_a_kill_at_every_write_to_git_and_fo
 ) -> None:
     delivery = deliver("1", pace=by_pull_request)
     stage, traffic = delivery.stage, delivery.traffic()
-    service = ("service", MODEL, f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
-    delivery.wait_until("its Service is there", lambda: delivery.kubectl("get", *service) != "")
+    wait_until_settled(delivery)
     with impatient(stage.playground), stage.protected_branch():
         # These alone, which come one after the other: no kill elsewhere can fall into one of them.
         faults.arm(("push", "pull-request", "merge"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from backstay_playground.demo.stage import MODEL, Pace
 from backstay_playground.demo.traffic import Traffic, tally
@@ -18,6 +19,7 @@ from backstay_playground.playground import Playground
 pytestmark = pytest.mark.e2e
 
 MINUTE = 60.0
+DIGEST_TAG = "backstay.dev/digest"
 # Steps that are still under way when something is stopped at their first weight.
 STEADY = Pace(
     steps=(
@@ -42,6 +44,21 @@ def away(playground: Playground, component: str) -> Iterator[None]:
         yield
     finally:
         playground.start(component)
+
+
+@contextmanager
+def registered_digest(playground: Playground, version: str, digest: str) -> Iterator[None]:
+    """Have the registry say another digest of a version for a while."""
+    client = MlflowClient(tracking_uri=playground.mlflow_url)
+    before = client.get_model_version(MODEL, version).tags.get(DIGEST_TAG)
+    client.set_model_version_tag(MODEL, version, DIGEST_TAG, digest)
+    try:
+        yield
+    finally:
+        if before is None:
+            client.delete_model_version_tag(MODEL, version, DIGEST_TAG)
+        else:
+            client.set_model_version_tag(MODEL, version, DIGEST_TAG, before)
 
 
 def test_without_prometheus_a_rollout_holds_and_goes_on_when_it_is_back(deliver: Any) -> None:
@@ -136,11 +153,13 @@ def test_canaries_that_never_get_ready_fail_with_the_reason(deliver: Any) -> Non
     stage, observer = delivery.stage, delivery.observer
     traffic = delivery.traffic()
 
-    begun = time.time()
-    bad_commit = stage.merge_bump(delivery.target, "2", digest=f"sha256:{'0' * 64}")
-    stage.refresh(delivery.target)
-    wrong_digest = observer.revision("2", since=begun, timeout=60)
-    record = observer.wait_rolled_back("2", timeout=180, since=begun).body["status"]["rollback"]
+    begun, zeros = time.time(), f"sha256:{'0' * 64}"
+    # The registry says so too: only the pods look at the artifacts.
+    with registered_digest(stage.playground, "2", zeros):
+        bad_commit = stage.merge_bump(delivery.target, "2", digest=zeros)
+        stage.refresh(delivery.target)
+        wrong_digest = observer.revision("2", since=begun, timeout=60)
+        record = observer.wait_rolled_back("2", timeout=180, since=begun).body["status"]["rollback"]
     assert record["reason"].startswith("its pods were not ready within 10 s: container server ended with code 3: ")
     assert "sha256:000000" in record["reason"]
     assert (record["badCommit"], record["to"]) == (bad_commit, "1")

@@ -23,6 +23,7 @@ from backstay.domain.decide import decide
 from backstay.domain.observed import (
     Backend,
     Evidence,
+    GatesAnswered,
     Located,
     NeverServed,
     NotSynced,
@@ -47,6 +48,9 @@ STEPS: list[dict[str, Any]] = [
     {"weight": 50, "minDuration": "30s"},
     {"weight": 100, "minDuration": "1m"},
 ]
+
+
+RECALLED = Observed(recall=ServedBefore(ModelIdentity("fraud", "1")), gates=GatesAnswered(()))
 
 
 def body(version: str = "1", *, generation: int = 1, **spec: Any) -> dict[str, Any]:
@@ -90,7 +94,11 @@ class World:
 
     desired: ModelDeployment
     status: Status = field(default_factory=Status)
-    seen: Observed = field(default_factory=lambda: Observed(recall=NeverServed(), cluster="here"))
+    seen: Observed = field(
+        default_factory=lambda: Observed(
+            recall=NeverServed(), cluster="here", gates=GatesAnswered(()), told_registry=True
+        )
+    )
     now: float = NOW
     last: Decision | None = None
     done: list[Action] = field(default_factory=list)
@@ -228,7 +236,7 @@ def test_the_first_version_takes_all_traffic_when_ready_and_is_stable_after_the_
 
 
 def test_a_cluster_rebuilt_in_mid_canary_serves_the_stable_version_and_tries_the_other() -> None:
-    world = World(declared("2"), seen=Observed(recall=ServedBefore(ModelIdentity("fraud", "1"))))
+    world = World(declared("2"), seen=RECALLED)
     world.turn(2)
     assert world.weight("1") == 100
     assert world.weight("2") == 0
@@ -237,7 +245,11 @@ def test_a_cluster_rebuilt_in_mid_canary_serves_the_stable_version_and_tries_the
 
 
 def test_a_recalled_stable_versions_pods_come_first_unless_they_never_come() -> None:
-    world = World(declared("2"), seen=Observed(recall=ServedBefore(ModelIdentity("fraud", "1"))), starts=False)
+    world = World(
+        declared("2"),
+        seen=RECALLED,
+        starts=False,
+    )
     world.turn(3)
     assert {action.backend for action in world.did(EnsureWorkload)} == {Backend(revision("1"))}
     assert "Waiting for pods of version 1" in world.status.message

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from backstay.adapters.cel import CelError, cel_value, compiled, evaluate, holds
+from backstay.adapters.gates import NOTHING, Asked, MetricLimit
 from backstay.adapters.shipped import shipped_files
 
 PLACE = "policies/promotion"
@@ -98,6 +99,11 @@ class Policy:
             raise PolicyError(
                 f"namespaces in {SETTINGS_FILE} is no pattern: write an RE2 expression, such as -production$"
             ) from None
+        try:
+            for text in policy._listed("metricLimits"):
+                MetricLimit.parse(text)
+        except ValueError as problem:
+            raise PolicyError(f"metricLimits in {SETTINGS_FILE}: {problem}") from None
         return policy
 
     def misconfigured(self) -> tuple[str, ...]:
@@ -124,11 +130,19 @@ class Policy:
         """Tell whether the settings ask anything of a ModelDeployment's namespace."""
         return holds(f"variables.{_ASKED}", self._values(body))
 
-    @property
-    def required_tags(self) -> dict[str, str]:
-        """The tags that the registry must have on a version."""
-        pairs = (pair.partition("=") for pair in self.settings.get("requiredTags", "").split(",") if pair.strip())
-        return {name.strip(): value.strip() for name, _, value in pairs}
+    def asked_of_registry(self, body: Mapping[str, Any]) -> Asked:
+        """Return what the registry must say of a version, for a ModelDeployment that the settings are about."""
+        if not self.concerns(body):
+            return NOTHING
+        pairs = (pair.partition("=") for pair in self._listed("requiredTags"))
+        return Asked(
+            tags={name.strip(): value.strip() for name, _, value in pairs},
+            limits=tuple(MetricLimit.parse(text) for text in self._listed("metricLimits")),
+            model_card=self.settings.get("requireModelCard") == "true",
+        )
+
+    def _listed(self, setting: str) -> list[str]:
+        return [text for text in self.settings.get(setting, "").split(",") if text.strip()]
 
     @property
     def one_environment_at_a_time(self) -> bool:

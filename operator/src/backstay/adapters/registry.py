@@ -15,8 +15,25 @@ class RegistryUnavailableError(Exception):
 
 def alias(cluster: str, key: Key) -> str:
     """Name the alias of one target: ``stable-`` and 16 hexadecimal digits."""
+    return f"stable-{_target(cluster, key)}"
+
+
+def promotion_tag(cluster: str, key: Key) -> str:
+    """Name the tag of a version that says when it became stable in one target.
+
+    A name for each target: what two of them write at once is not in each other's way.
+    """
+    return f"promotion.{_target(cluster, key)}"
+
+
+def rollback_tag(cluster: str, key: Key) -> str:
+    """Name the tag of a version that says why it was rolled back in one target."""
+    return f"rollback.{_target(cluster, key)}"
+
+
+def _target(cluster: str, key: Key) -> str:
     text = f"{cluster}\0{key.namespace}\0{key.name}"
-    return f"stable-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Registry:
@@ -53,6 +70,15 @@ class Registry:
         """
         with self._errors(model):
             self._client.set_registered_model_alias(model, name, version)
+
+    def note(self, model: str, version: str, tag: str, text: str) -> None:
+        """Set a tag of a version.
+
+        Raises:
+            RegistryUnavailableError: when the registry does not take it.
+        """
+        with self._errors(model):
+            self._client.set_model_version_tag(model, version, tag, text)
 
     @contextmanager
     def _errors(self, model: str) -> Iterator[None]:

@@ -25,10 +25,12 @@ from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, observe
 from backstay.controller.gitops import GitOps
 from backstay.controller.promotions import Promotions
+from backstay.controller.registrygates import RegistryGates
 from backstay.controller.store import Children, Store
 from backstay.domain.actions import (
     Action,
     Announce,
+    AskGates,
     CommitRollback,
     EnsureStableService,
     EnsureWorkload,
@@ -41,6 +43,7 @@ from backstay.domain.actions import (
     RememberStable,
     Retire,
     ShiftTraffic,
+    TellRegistry,
     WithdrawPromotion,
     WithdrawRollback,
 )
@@ -58,14 +61,22 @@ class BlockedError(Exception):
 class Hands:
     """Does what was decided, and lets the store see the result at once."""
 
-    def __init__(
-        self, cluster: Cluster, store: Store, provider: TrafficProvider, gitops: GitOps, promotions: Promotions
+    def __init__(  # noqa: PLR0913 - all that it has hands for
+        self,
+        *,
+        cluster: Cluster,
+        store: Store,
+        provider: TrafficProvider,
+        gitops: GitOps,
+        promotions: Promotions,
+        gates: RegistryGates,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._provider = provider
         self._gitops = gitops
         self._promotions = promotions
+        self._gates = gates
         self._gateway_known = False
         # What an object looked like after we wrote it although it held something else than what we asked for (an
         # admission webhook, a normalised quantity): without this memory it would be written for ever.
@@ -127,6 +138,10 @@ class Hands:
                 self._promotions.propose(desired, promotion, model, gathered)
             case WithdrawPromotion(promotion, why):
                 self._promotions.withdraw(desired, promotion, why)
+            case AskGates():
+                self._gates.ask(desired)
+            case TellRegistry(record):
+                self._gates.tell(desired, record)
             case RefreshApplication(commit):
                 await self._gitops.refresh(desired, commit)
             case RememberStable(version):

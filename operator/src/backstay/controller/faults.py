@@ -25,6 +25,7 @@ WRITES = (
     "retire-plan",
     "retire-workload",
     "alias",
+    "rollback-tag",
     "refresh",
     "fetch",
     "push",

@@ -1,6 +1,7 @@
 """Git, Argo CD and the registry, asked in the background: a reconcile reads the last answer, a new one wakes it."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from backstay.adapters.gitcommand import GitError
 from backstay.adapters.gitlocate import Located
 from backstay.adapters.giturl import GitUrlError
 from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
-from backstay.adapters.registry import Registry, RegistryUnavailableError, alias
+from backstay.adapters.registry import Registry, RegistryUnavailableError, alias, promotion_tag
 from backstay.adapters.versionfile import VersionFileError
 from backstay.controller import faults
 from backstay.controller.background import Background
@@ -33,6 +34,7 @@ from backstay.domain import observed
 from backstay.domain.resource import GROUP, KIND, TRACKING_ID, Key, ModelDeployment, ModelIdentity
 from backstay.domain.status import RollbackRecord, Served
 from backstay.domain.turn import rollback_id
+from backstay.domain.units import timestamp
 
 _LOG = logging.getLogger(__name__)
 
@@ -159,16 +161,29 @@ class GitOps:
             answers.sync, answers.sync_of = observed.NotSynced(str(problem)), commit
 
     async def remember(self, desired: ModelDeployment, version: str) -> None:
-        """Move the registry's alias.
+        """Move the registry's alias, and note on the version since when it is stable here.
 
         Raises:
             RegistryUnavailableError: when the registry does not take it.
         """
-        name = alias(self.cluster_name, desired.key)
-        faults.point("before:alias")
-        await self._in_registry(
-            lambda: self._registry(desired).set_stable_version(desired.plan.model.name, name, version)
+        model, registry, tag = (
+            desired.plan.model.name,
+            self._registry(desired),
+            promotion_tag(self.cluster_name, desired.key),
         )
+        note = {
+            "target": f"{self.cluster_name} {desired.key}",
+            "at": timestamp(self._clock()),
+            "by": desired.plan.model.promoted_by,
+            "evidence": f"configmap/{desired.key.namespace}/{desired.key.name}-evidence",
+        }
+
+        def write() -> None:
+            registry.set_stable_version(model, alias(self.cluster_name, desired.key), version)
+            registry.note(model, version, tag, json.dumps(note, ensure_ascii=False))
+
+        faults.point("before:alias")
+        await self._in_registry(write)
         faults.point("after:alias")
 
     def _of(self, key: Key) -> _Answers:

@@ -31,10 +31,12 @@ from backstay.controller import metrics
 from backstay.controller.background import Background
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
+from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
 from backstay.controller.reconcile import Reconciler
 from backstay.controller.record import Recorder
+from backstay.controller.registrygates import RegistryGates
 from backstay.controller.settings import Settings
 from backstay.controller.store import CHILDREN, Store
 from backstay.domain.resource import GROUP, Key
@@ -72,6 +74,7 @@ class Controller:
         if prometheus is None:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
         recorder = Recorder(settings.state / "evidence")
+        policy = PromotionPolicy(settings.policy)
         self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder)
         self.reconciler = Reconciler(
             settings=settings,
@@ -81,6 +84,8 @@ class Controller:
             provider=GatewayApi(),
             gitops=self.gitops,
             promotions=Promotions(self.gitops, self.background, time.time),
+            policy=policy,
+            gates=RegistryGates(policy, self.background, time.time, lambda: self.gitops.cluster_name),
             evidence=self.evidence,
             clock=time.time,
         )

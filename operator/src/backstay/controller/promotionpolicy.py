@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from backstay.adapters.gates import NOTHING, Asked
 from backstay.adapters.policy import Policy, PolicyError
 from backstay.domain.resource import ModelDeployment
 
@@ -23,15 +24,30 @@ class PromotionPolicy:
 
         Settings that cannot be read forbid it: somebody asks for something, and nobody knows what.
         """
-        if self._folder is None or not self._folder.is_dir():
-            return ()
         try:
-            self._shipped = self._shipped or Policy.shipped()
-            settings = {file.name: file.read_text(encoding="utf-8") for file in self._files()}
-            found = self._shipped.configured(settings).violations(_body(desired))
-        except (PolicyError, OSError, UnicodeDecodeError) as problem:
+            policy = self._read()
+            return policy.violations(_body(desired)) if policy is not None else ()
+        except PolicyError as problem:
             return (f"the settings of the promotion policy cannot be used: {problem}",)
-        return found
+
+    def asked_of_registry(self, desired: ModelDeployment) -> Asked:
+        """Return what the policy asks of the registry, about what is declared.
+
+        Raises:
+            PolicyError: the settings cannot be read.
+        """
+        policy = self._read()
+        return policy.asked_of_registry(_body(desired)) if policy is not None else NOTHING
+
+    def _read(self) -> Policy | None:
+        if self._folder is None or not self._folder.is_dir():
+            return None
+        self._shipped = self._shipped or Policy.shipped()
+        try:
+            settings = {file.name: file.read_text(encoding="utf-8") for file in self._files()}
+        except (OSError, UnicodeDecodeError) as problem:
+            raise PolicyError(str(problem)) from None
+        return self._shipped.configured(settings)
 
     def _files(self) -> list[Path]:
         folder = self._folder or Path()

@@ -26,6 +26,7 @@ from backstay.controller.gitops import GitOps
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
+from backstay.controller.registrygates import RegistryGates
 from backstay.controller.settings import Settings
 from backstay.controller.store import Children, Snapshot, Store
 from backstay.domain.actions import Decision, ShiftTraffic
@@ -54,6 +55,8 @@ class Reconciler:
         provider: TrafficProvider,
         gitops: GitOps,
         promotions: Promotions,
+        policy: PromotionPolicy,
+        gates: RegistryGates,
         evidence: EvidenceLoop,
         clock: Callable[[], float],
     ) -> None:
@@ -66,8 +69,11 @@ class Reconciler:
         self._promotions = promotions
         self._evidence = evidence
         self._clock = clock
-        self._policy = PromotionPolicy(settings.policy)
-        self._hands = Hands(cluster, store, provider, gitops, promotions)
+        self._policy = policy
+        self._gates = gates
+        self._hands = Hands(
+            cluster=cluster, store=store, provider=provider, gitops=gitops, promotions=promotions, gates=gates
+        )
         self._shifted: dict[Key, float] = {}
         self._drained: dict[tuple[Key, Backend], float] = {}
         self._written: dict[Key, float] = {}
@@ -155,6 +161,8 @@ class Reconciler:
             sync=self._gitops.sync(key, record),
             violations=self._violations(desired, snapshot.status),
             promotion=self._promotions.answer(key, snapshot.status.promotion),
+            gates=self._gates.answer(desired),
+            told_registry=self._gates.told(key, record),
         )
 
     def _violations(self, desired: ModelDeployment, status: Status) -> tuple[str, ...]:
@@ -320,6 +328,7 @@ class Reconciler:
         self._evidence.forget(key)
         self._gitops.forget(key)
         self._promotions.forget(key)
+        self._gates.forget(key)
         self._hands.forget(key)
         self._shifted.pop(key, None)
         self._written.pop(key, None)

@@ -101,6 +101,18 @@ class WithdrawPromotion:
 
 
 @dataclass(frozen=True, slots=True)
+class AskGates:
+    """Ask the registry whether the declared version may be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellRegistry:
+    """Note on the failed version, in the registry, that and why it was rolled back."""
+
+    rollback: RollbackRecord
+
+
+@dataclass(frozen=True, slots=True)
 class RefreshApplication:
     """Have Argo CD look at Git now, until it has synced this commit or one that contains it."""
 
@@ -143,6 +155,8 @@ Action = (
     | WithdrawRollback
     | ProposePromotion
     | WithdrawPromotion
+    | AskGates
+    | TellRegistry
     | RefreshApplication
     | RememberStable
     | Announce

@@ -7,7 +7,7 @@ again: it looks at what is, not at what it asked for.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from backstay.domain import promotion, rollback, rollout
+from backstay.domain import gates, promotion, rollback, rollout
 from backstay.domain.actions import (
     Action,
     Decision,
@@ -153,7 +153,8 @@ def _choose(turn: Turn) -> None:
         rollout.supersede(turn, f"Git declares version {desired.plan.model.version} now")
         _withhold(turn)
     else:
-        rollout.run(turn)
+        if gates.open_for(turn):
+            rollout.run(turn)
         if turn.status.rollout is None and turn.status.phase is not Phase.STABLE:
             _after_failure(turn)
 

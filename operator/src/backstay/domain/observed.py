@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from backstay.domain.resource import ModelIdentity, Plan, Rejection
-from backstay.domain.status import Verdict
+from backstay.domain.status import Gate, Verdict
 
 
 class Track(StrEnum):
@@ -199,6 +199,31 @@ PromotionAnswer = (
 )
 
 
+# What the registry says of the version that is to be started.
+
+
+@dataclass(frozen=True, slots=True)
+class GatesUnasked:
+    """There is no answer yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatesUnavailable:
+    """The registry gives no answer; ``reason`` is a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatesAnswered:
+    """The registry has answered."""
+
+    gates: tuple[Gate, ...]
+
+
+GatesAnswer = GatesUnasked | GatesUnavailable | GatesAnswered
+
+
 @dataclass(frozen=True, slots=True)
 class Synced:
     """Argo CD has applied the commit, or one that contains it."""
@@ -239,7 +264,8 @@ class Observed:
 
     ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that brought what is declared,
     empty while nobody knows; ``cluster`` is the configured name of this cluster; ``violations`` is what the promotion
-    policy has against starting what is declared.
+    policy has against starting what is declared, ``gates`` what the registry says of it; ``told_registry`` is whether
+    the registry knows of the rollback on record.
     """
 
     cluster: str = ""
@@ -255,6 +281,8 @@ class Observed:
     sync: Sync = field(default_factory=NotSynced)
     violations: tuple[str, ...] = ()
     promotion: PromotionAnswer = field(default_factory=PromotionPending)
+    gates: GatesAnswer = field(default_factory=GatesUnasked)
+    told_registry: bool = False
 
     def ready(self, backend: Backend) -> int:
         """Count the ready pods of a backend."""

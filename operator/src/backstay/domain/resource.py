@@ -164,6 +164,13 @@ class Promotion:
     after: float
 
 
+class OnGateFailure(StrEnum):
+    """What happens to a version that the registry does not let through: it waits, or Git goes back."""
+
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+
+
 @dataclass(frozen=True, slots=True)
 class Dependence:
     """What the stable version's past teaches of requests that are not independent.
@@ -262,6 +269,7 @@ class ModelDeployment:
     traffic: GatewayTraffic
     rollback: RollbackPolicy
     promotion: Promotion | None = None
+    on_gate_failure: OnGateFailure = OnGateFailure.HOLD
 
     @staticmethod
     def of(body: Mapping[str, Any]) -> "ModelDeployment":
@@ -293,6 +301,7 @@ class ModelDeployment:
                 ),
                 retry_of=model.get("retryOf", ""),
                 registry_uri=spec["registry"]["uri"],
+                on_gate_failure=OnGateFailure(spec["registry"].get("onGateFailure", OnGateFailure.HOLD)),
                 replicas=serving.get("replicas", 1),
                 traffic=GatewayTraffic(
                     gateway=gateway["gateway"]["name"],

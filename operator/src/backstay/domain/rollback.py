@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from backstay.domain.actions import CommitRollback, LocateRollback, RefreshApplication, WithdrawRollback
+from backstay.domain.actions import (
+    CommitRollback,
+    LocateRollback,
+    RefreshApplication,
+    TellRegistry,
+    WithdrawRollback,
+)
 from backstay.domain.observed import Located, Mark, NotSynced, Proposed, Synced, Unwritten, WriteRefused, Written
 from backstay.domain.resource import Rejection
 from backstay.domain.split import split
@@ -19,6 +25,7 @@ from backstay.domain.turn import Turn
 
 SYNC_PATIENCE = 300.0
 _POLL = 0.25
+_TELL_AGAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,11 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
     """End a rollout that failed: no more traffic, and the reason on record before anything else happens."""
     at, reason = failure.at or turn.now, failure.reason
     turn.note(
-        rollout=None, analysis={}, step="", verdict=Verdict.INCONCLUSIVE if failure.inconclusive else Verdict.FAIL
+        rollout=None,
+        analysis={},
+        step="",
+        verdict=Verdict.INCONCLUSIVE if failure.inconclusive else Verdict.FAIL,
+        gated="",
     )
     turn.record(Ended(rollout.version, "Failed", rollout.started_at, turn.now, reason))
     stable = turn.status.stable
@@ -93,6 +104,7 @@ def lifted(turn: Turn, mark: Mark) -> bool:
 
 def advance(turn: Turn) -> None:
     """Take the rollback on record one stage further."""
+    _tell_registry(turn)
     record = turn.status.rollback
     if record is None or record.state is RollbackState.DONE:
         return
@@ -104,6 +116,18 @@ def advance(turn: Turn) -> None:
             _commit(turn, record)
         case RollbackState.AWAITING_SYNC:
             _await_sync(turn, record)
+
+
+def _tell_registry(turn: Turn) -> None:
+    """Have the failed version marked in the registry, beside everything else and however long that takes."""
+    record = turn.status.rollback
+    if record is None or record.told or record.revision_only or not record.id:
+        return
+    if turn.observed.told_registry:
+        turn.note(rollback=replace(record, told=True))
+        return
+    turn.act(TellRegistry(record))
+    turn.wake_in(_TELL_AGAIN)
 
 
 def describe(turn: Turn, record: RollbackRecord) -> None:

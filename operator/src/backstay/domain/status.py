@@ -95,7 +95,8 @@ class RollbackRecord:
 
     ``revision_only`` marks the failure of another revision of the version that stays: nothing is changed in Git then.
     ``inconclusive`` marks a deadline that passed without evidence: Git goes back, but the version may be tried again.
-    ``pull_request`` is the address of the one that changes Git, where the branch is not written to directly.
+    ``pull_request`` is the address of the one that changes Git, where the branch is not written to directly. ``told``
+    marks that the registry knows.
     """
 
     rollout: str
@@ -119,6 +120,7 @@ class RollbackRecord:
     synced_at: float = 0.0
     note: str = ""
     evidence: tuple[str, ...] = ()
+    told: bool = False
 
 
 class PromotionState(StrEnum):
@@ -148,6 +150,23 @@ class PromotionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """One thing that the registry is asked before a version is started; ``message`` says what is wrong with it."""
+
+    name: str
+    result: str
+    message: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it lets the version through."""
+        return self.result == PASSED
+
+
+PASSED, FAILED = "Passed", "Failed"
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """One line of history."""
 
@@ -160,7 +179,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole memory of one ModelDeployment."""
+    """The whole memory of one ModelDeployment.
+
+    ``gates`` are what the registry said of the revision ``gated``, before it was started.
+    """
 
     phase: Phase = Phase.PENDING
     message: str = ""
@@ -174,6 +196,8 @@ class Status:
     analysis: Mapping[str, Any] = field(default_factory=dict)
     rollback: RollbackRecord | None = None
     promotion: PromotionRecord | None = None
+    gated: str = ""
+    gates: tuple[Gate, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     history: tuple[Ended, ...] = ()
 
@@ -195,6 +219,8 @@ class Status:
             analysis=status.get("analysis", {}),
             rollback=_read(RollbackRecord, status.get("rollback")),
             promotion=_read(PromotionRecord, status.get("promotion")),
+            gated=status.get("gated", ""),
+            gates=tuple(g for entry in status.get("gates", ()) if (g := _read(Gate, entry))),
             rejected=tuple(r for entry in status.get("rejected", ()) if (r := _read(Rejection, entry))),
             history=tuple(e for entry in status.get("history", ()) if (e := _read(Ended, entry))),
         )
@@ -213,6 +239,8 @@ class Status:
             "analysis": dict(self.analysis),
             "rollback": _write(self.rollback),
             "promotion": _write(self.promotion),
+            "gated": self.gated,
+            "gates": [_write(entry) for entry in self.gates],
             "rejected": [_write(entry) for entry in self.rejected],
             "history": [_write(entry) for entry in self.history],
         }

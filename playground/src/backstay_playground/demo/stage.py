@@ -86,6 +86,7 @@ class Pace:
     replicas: int = 1
     baseline: bool = True
     progress_deadline: str = "10m"
+    on_gate_failure: str = "hold"
     write_back: str = "commit"
     merge: str = "automatic"
     promotion: dict[str, str] | None = None
@@ -102,6 +103,7 @@ class Pace:
                 "kind": "ModelDeployment",
                 "metadata": {"name": MODEL},
                 "spec": {
+                    "registry": {"onGateFailure": self.on_gate_failure},
                     "serving": {"replicas": self.replicas},
                     "rollout": {
                         "steps": [dict(step) for step in self.steps],

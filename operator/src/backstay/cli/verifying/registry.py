@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from backstay.adapters.modelversion import READY, ModelRegistry, ModelVersionError, RegisteredVersion
+from backstay.adapters.gates import gates
+from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.adapters.policy import Policy
 from backstay.cli.verifying.environments import Checked
 from backstay.cli.verifying.findings import Finding, Weight
-from backstay.domain.resource import IDENTITY_FIELDS
-
-_COMPARED = ("digest", "code_commit", "data_checksum", "run_id", "feature_schema_version")
+from backstay.domain.resource import ModelIdentity
 
 
 class Registries:
@@ -61,30 +60,13 @@ class Registries:
             yield Finding(file, 0, sentence)
             return
         known = self.read(uri, name, version)
-        if isinstance(known, ModelVersionError):
-            yield Finding(file, 0, str(known))
-            return
-        what = f"version {version} of {name}"
-        if known.status != READY:
-            yield Finding(file, 0, f"{what} is {known.status} in the registry; wait until it is {READY}")
-        yield from _compared(checked.body["spec"]["model"], known, file, what)
-        if policy.concerns(checked.body):
-            for tag, value in policy.required_tags.items():
-                has = known.tags.get(tag, "")
-                if has != value:
-                    said = f"has {tag} = {has!r}" if has else f"has no tag {tag}"
-                    yield Finding(file, 0, f"{what} {said}, and the policy asks for {value!r}; have it evaluated first")
-
-
-def _compared(model: Mapping[str, str], known: RegisteredVersion, file: str, what: str) -> Iterator[Finding]:
-    for ours in _COMPARED:
-        theirs = IDENTITY_FIELDS[ours]
-        declared, has = model.get(theirs, ""), getattr(known.identity, ours)
-        if declared and has and declared != has:
-            yield Finding(file, 0, f"{theirs} is {declared}, and the registry has {has} of {what}; use backstay bump")
-    if model.get("digest") and not known.identity.digest:
-        sentence = f"the registry does not say the digest of {what}, so it was not compared; the pods compare it"
-        yield Finding(file, 0, sentence, Weight.NOTE)
+        asked = policy.asked_of_registry(checked.body)
+        declared = ModelIdentity.of(checked.body["spec"]["model"])
+        yield from (Finding(file, 0, gate.message) for gate in gates(declared, known, asked) if not gate.passed)
+        if isinstance(known, RegisteredVersion) and declared.digest and not known.identity.digest:
+            what = f"version {version} of {name}"
+            sentence = f"the registry does not say the digest of {what}, so it was not compared; the pods compare it"
+            yield Finding(file, 0, sentence, Weight.NOTE)
 
 
 def asked_of(checked: Checked) -> tuple[str, str, str] | None:

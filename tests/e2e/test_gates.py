@@ -1,0 +1,91 @@
+"""What the registry does not let through never gets a pod, and Git is right or put right."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from backstay.adapters.versionfile import read_version_file, restore
+from backstay_playground.demo.stage import MODEL, Pace
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE = 120.0
+
+
+def stalled(body: dict[str, Any]) -> str:
+    conditions = body.get("status", {}).get("conditions", ())
+    return next((c["reason"] for c in conditions if c["type"] == "Stalled"), "")
+
+
+def served(delivery: Any) -> set[str]:
+    """Return the revisions of which there are Deployments."""
+    return {item["metadata"]["labels"]["backstay.dev/revision"] for item in delivery.get("deployments")["items"]}
+
+
+def test_what_the_registry_does_not_have_or_does_not_tell_is_not_started(deliver: Any, fast: Pace) -> None:
+    delivery = deliver("1", pace=fast)
+    stage, observer = delivery.stage, delivery.observer
+    traffic, before = delivery.traffic(), served(delivery)
+
+    text = stage.read(delivery.target.version_file)
+    identity = replace(read_version_file(text, name=MODEL).identity, version="77", digest="", run_id="")
+    absent = restore(text, name=MODEL, identity=identity, reject=None, drop_retry=False)
+    stage.merge(delivery.target.version_file, absent, f"{MODEL}: a version that nobody has registered")
+    stage.refresh(delivery.target)
+    held = observer.model.wait("version 77 is held", lambda body: stalled(body) == "GateFailed", timeout=PATIENCE).body[
+        "status"
+    ]
+    assert f"has no version 77 of {MODEL}: register it, or name another" in held["message"]
+    assert [(gate["name"], gate["result"]) for gate in held["gates"]] == [("Registered", "Failed")]
+    assert served(delivery) == before
+
+    stage.playground.stop("mlflow")
+    try:
+        stage.merge_bump(delivery.target, "2")
+        stage.refresh(delivery.target)
+        observer.model.wait(
+            "version 2 waits for the registry",
+            lambda body: stalled(body) == "RegistryUnavailable",
+            timeout=PATIENCE,
+        )
+        assert served(delivery) == before
+    finally:
+        stage.playground.start("mlflow")
+    observer.wait_stable("2", timeout=PATIENCE)
+    traffic.stop()
+    assert {answer.version for answer in traffic.answers()} == {"1", "2"}
+    notes = [
+        json.loads(text)
+        for name, text in MlflowClient(tracking_uri=stage.playground.mlflow_url)
+        .get_model_version(MODEL, "2")
+        .tags.items()
+        if name.startswith("promotion.")
+    ]
+    assert [note for note in notes if note["target"].endswith(f" {delivery.target.namespace}/{MODEL}")]
+
+
+def test_git_is_put_right_where_that_is_asked_for(deliver: Any, fast: Pace) -> None:
+    delivery = deliver("1", pace=replace(fast, on_gate_failure="rollback"))
+    stage, before = delivery.stage, served(delivery)
+    traffic = delivery.traffic()
+    bad_commit = stage.merge_bump(delivery.target, "3", digest=f"sha256:{'0' * 64}")
+    stage.refresh(delivery.target)
+    record = delivery.observer.wait_rolled_back("3", timeout=PATIENCE).body["status"]["rollback"]
+    traffic.stop()
+    assert record["reason"].startswith("the registry: digest is sha256:000000")
+    assert (record["badCommit"], record["to"]) == (bad_commit, "1")
+    assert read_version_file(stage.read(delivery.target.version_file), name=MODEL).identity.version == "1"
+    assert served(delivery) == before
+    assert {answer.version for answer in traffic.answers()} == {"1"}
+    client = MlflowClient(tracking_uri=stage.playground.mlflow_url)
+    delivery.wait_until(
+        "the registry knows",
+        lambda: any(
+            json.loads(text)["id"] == record["id"]
+            for name, text in client.get_model_version(MODEL, "3").tags.items()
+            if name.startswith("rollback.")
+        ),
+    )
