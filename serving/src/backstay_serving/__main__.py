@@ -9,6 +9,7 @@ import typer
 
 from backstay_serving.log import configure_log
 from backstay_serving.metrics import SCORE_EDGES
+from backstay_serving.predictionlog import LogSettings, NoLog
 from backstay_serving.server import Refused, Stopped, serve
 from backstay_serving.settings import (
     ModelSettings,
@@ -68,6 +69,21 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
     max_waiting: Annotated[
         int, typer.Option(envvar="MAX_WAITING", min=1, help="Predictions that may wait; more are answered 503.")
     ] = 256,
+    prediction_log: Annotated[
+        str, _option("PREDICTION_LOG", "A file to write each prediction to as a line of JSON; none where empty.")
+    ] = "",
+    prediction_log_sample: Annotated[
+        float, typer.Option(envvar="PREDICTION_LOG_SAMPLE", min=0, max=1, help="The share of requests to log.")
+    ] = 1.0,
+    prediction_log_max_bytes: Annotated[
+        int, typer.Option(envvar="PREDICTION_LOG_MAX_BYTES", min=1, help="The size at which a new file is begun.")
+    ] = 100 * 1024 * 1024,
+    prediction_log_files: Annotated[
+        int, typer.Option(envvar="PREDICTION_LOG_FILES", min=1, help="How many full files are kept.")
+    ] = 4,
+    prediction_log_redact: Annotated[
+        str, _option("PREDICTION_LOG_REDACT", "Features whose values are not logged, parted by commas.")
+    ] = "",
 ) -> None:
     """Serve one version of an MLflow model on /invocations, with /healthz, /readyz, /version and /metrics."""
     configure_log()
@@ -85,7 +101,18 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
         limits = ServerSettings(
             host=pod_ip, port=port, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
         )
-        ended = serve(model, limits, score_edges=parse_buckets(prediction_buckets))
+        log = (
+            LogSettings(
+                path=Path(prediction_log),
+                max_bytes=prediction_log_max_bytes,
+                files=prediction_log_files,
+                sample=prediction_log_sample,
+                redact=frozenset(filter(None, map(str.strip, prediction_log_redact.split(",")))),
+            )
+            if prediction_log
+            else NoLog()
+        )
+        ended = serve(model, limits, score_edges=parse_buckets(prediction_buckets), log=log)
     except StartError as error:
         typer.echo(f"backstay-serving: {error}", err=True)
         raise typer.Exit(_WRONG_SETTINGS) from error

@@ -15,12 +15,24 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from backstay_serving.metrics import ErrorKind, Metrics
-from backstay_serving.outcome import Answered, ModelFailed, Refused
+from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
+from backstay_serving.records import Records, request_id_of
 from backstay_serving.settings import Identity, ServerSettings
 from backstay_serving.state import Draining, Endpoint, Failed, Holder, Loading, Ready
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = "1"
+
+
+@dataclass(frozen=True)
+class Overloaded:
+    """As many predictions wait as may.
+
+    Attributes:
+        waiting: how many.
+    """
+
+    waiting: int
 
 
 class _TooLargeError(Exception):
@@ -32,11 +44,16 @@ class _Routes:
     """The handlers and what they share."""
 
     holder: Holder
-    metrics: Metrics
+    records: Records
     identity: Identity
     settings: ServerSettings
     executor: Executor
     waiting: int = field(default=0, init=False)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted."""
+        return self.records.metrics
 
     async def healthz(self, _: Request) -> Response:
         """Say that the process answers, whatever its model does."""
@@ -73,18 +90,21 @@ class _Routes:
     async def invocations(self, request: Request) -> Response:
         """Predict, and count it."""
         started = perf_counter()
+        request_id = request_id_of(request.headers.get("x-request-id", ""))
         try:
-            return await self._predict(request)
+            response = await self._predict(request, request_id)
         except Exception:  # noqa: BLE001  a mistake of this server's own must be counted as a 5xx too
             self.metrics.errors["internal"].inc()
             _LOG.exception("A request failed in the server itself", extra={"kind": "internal"})
-            return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "The model server failed; its log says why")
+            response = _error(HTTPStatus.INTERNAL_SERVER_ERROR, "The model server failed; its log says why")
         finally:
             # In one go with the count of its error, so that no scrape sees more errors than requests.
             self.metrics.requests.inc()
             self.metrics.duration.observe(perf_counter() - started)
+        response.headers["X-Request-Id"] = request_id
+        return response
 
-    async def _predict(self, request: Request) -> Response:
+    async def _predict(self, request: Request, request_id: str) -> Response:
         match self.holder.state:
             case Ready(endpoint) | Draining(endpoint):
                 pass
@@ -99,20 +119,13 @@ class _Routes:
             )
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # for nobody: the caller has hung up
-        return await self._answer(endpoint, body, request.headers.get("content-type", ""))
+        outcome = await self._ask(endpoint, body, request.headers.get("content-type", ""))
+        return self._response(outcome, request_id)
 
-    async def _answer(self, endpoint: Endpoint, body: bytes, content_type: str) -> Response:
-        if self.waiting >= self.settings.max_waiting:
-            return self._unavailable("overloaded", f"{self.waiting} predictions are waiting already; try again")
-        self.waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            outcome = await loop.run_in_executor(self.executor, endpoint.answer, body, content_type)
-        finally:
-            self.waiting -= 1
+    def _response(self, outcome: Outcome | Overloaded, request_id: str) -> Response:
         match outcome:
             case Answered():
-                self.metrics.count_prediction(outcome)
+                self.records.answered(request_id, outcome)
                 return Response(outcome.body, media_type="application/json")
             case Refused():
                 return _error(outcome.status, outcome.message)
@@ -125,6 +138,18 @@ class _Routes:
                     extra={"kind": f"prediction {outcome.type}"},
                 )
                 return _error(HTTPStatus.INTERNAL_SERVER_ERROR, f"The model raised {outcome.sentence()}")
+            case Overloaded(waiting):
+                return self._unavailable("overloaded", f"{waiting} predictions are waiting already; try again")
+
+    async def _ask(self, endpoint: Endpoint, body: bytes, content_type: str) -> Outcome | Overloaded:
+        if self.waiting >= self.settings.max_waiting:
+            return Overloaded(self.waiting)
+        self.waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.executor, endpoint.answer, body, content_type)
+        finally:
+            self.waiting -= 1
 
     def _unavailable(self, kind: ErrorKind, message: str) -> Response:
         self.metrics.errors[kind].inc()
@@ -134,18 +159,18 @@ class _Routes:
 
 
 def build_app(
-    holder: Holder, metrics: Metrics, *, identity: Identity, settings: ServerSettings, executor: Executor
+    holder: Holder, records: Records, *, identity: Identity, settings: ServerSettings, executor: Executor
 ) -> Starlette:
     """Build the routes.
 
     Args:
         holder: the state that they read.
-        metrics: what they count into.
+        records: what is kept of each answer.
         identity: what `/version` says.
         settings: the limits of a request.
         executor: where predictions run, one at a time.
     """
-    routes = _Routes(holder=holder, metrics=metrics, identity=identity, settings=settings, executor=executor)
+    routes = _Routes(holder=holder, records=records, identity=identity, settings=settings, executor=executor)
     return Starlette(
         routes=[
             Route("/invocations", routes.invocations, methods=["POST"]),

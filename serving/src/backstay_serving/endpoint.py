@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -22,7 +23,15 @@ from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
 from backstay_serving.payload import BadRequestError, parse
 from backstay_serving.registry import fetch
 from backstay_serving.settings import AnyDigest, Digest, ModelSettings, StartError
-from backstay_serving.signature import Columns, Signature, Tensor, Unspecified, build_input, parse_signature
+from backstay_serving.signature import (
+    Columns,
+    Signature,
+    Tensor,
+    Unspecified,
+    build_input,
+    features_of,
+    parse_signature,
+)
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_REASON = 300  # characters of a model's own error message that are passed on
@@ -61,6 +70,8 @@ class Endpoint:
                 confidences=_finite(prediction.confidences),
                 values=values,
                 nulls=nulls,
+                answers=plain if isinstance(plain, list) and len(plain) == len(parsed.rows.rows) else (),
+                inputs=partial(features_of, parsed.rows, self.signature),
             )
         except BadRequestError as error:
             return Refused(status=error.status, message=str(error))

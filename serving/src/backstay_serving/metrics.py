@@ -6,10 +6,13 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
 from backstay_serving.outcome import Answered
+from backstay_serving.predictionlog import DropReason
 from backstay_serving.settings import Identity
 
 ErrorKind = Literal["prediction", "not_ready", "overloaded", "internal"]
 ERROR_KINDS: tuple[ErrorKind, ...] = ("prediction", "not_ready", "overloaded", "internal")
+
+DROP_REASONS: tuple[DropReason, ...] = ("queue_full", "write_failed")
 
 DURATION_EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 SCORE_EDGES = tuple(round(0.05 * step, 2) for step in range(1, 21))
@@ -30,6 +33,8 @@ class Metrics:
         confidence: the likeliest class's probability.
         predictions: predicted values.
         nulls: those that are null or not a number.
+        logged: lines of the prediction log that were written.
+        unlogged: lines that were not, by reason.
     """
 
     registry: CollectorRegistry
@@ -40,6 +45,8 @@ class Metrics:
     confidence: Histogram
     predictions: Counter
     nulls: Counter
+    logged: Counter
+    unlogged: dict[DropReason, Counter]
 
     def count_prediction(self, answered: Answered) -> None:
         """Count what the model said."""
@@ -70,6 +77,9 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
     def histogram(name: str, text: str, edges: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, names, registry=registry, buckets=edges).labels(*values)
 
+    unlogged = Counter(
+        "backstay_prediction_log_dropped_total", "Lines that were not written", (*names, "reason"), registry=registry
+    )
     errors = Counter("backstay_errors_total", "Requests answered 5xx", (*names, "kind"), registry=registry)
     return Metrics(
         registry=registry,
@@ -80,4 +90,6 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
         confidence=histogram("backstay_confidence", "Probability of the likeliest class", CONFIDENCE_EDGES),
         predictions=counter("backstay_predictions_total", "Predicted values"),
         nulls=counter("backstay_null_predictions_total", "Predicted values that are null or not a number"),
+        logged=counter("backstay_prediction_log_lines_total", "Lines of the prediction log that were written"),
+        unlogged={reason: unlogged.labels(*values, reason) for reason in DROP_REASONS},
     )

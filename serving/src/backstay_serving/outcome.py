@@ -1,7 +1,9 @@
 """What can come of a request: plain values, without anything that is slow to import."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,9 @@ class Answered:
         confidences: what the confidence histogram gets; finite numbers.
         values: how many predicted values there are.
         nulls: how many of them are null or not a number.
+        answers: what was predicted, one entry a row, as JSON has it; empty where the model does not answer by rows.
+        inputs: makes the rows as the model got them, one entry for each answer: an object of named features, or what
+            a row without names was. A function, because most requests never need it.
     """
 
     body: bytes
@@ -21,6 +26,8 @@ class Answered:
     confidences: tuple[float, ...]
     values: int
     nulls: int
+    answers: Sequence[Any]
+    inputs: Callable[[], Sequence[Any]]
 
 
 @dataclass(frozen=True)

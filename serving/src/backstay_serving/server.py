@@ -22,7 +22,9 @@ import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backstay_serving.app import build_app
-from backstay_serving.metrics import make_metrics
+from backstay_serving.metrics import Metrics, make_metrics
+from backstay_serving.predictionlog import LogCounts, LogSettings, NoLog, PredictionLog
+from backstay_serving.records import Records
 from backstay_serving.settings import Identity, ModelSettings, ServerSettings, StartError
 from backstay_serving.state import Draining, Failed, Holder, Loading, Ready, State
 
@@ -107,45 +109,62 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(model: ModelSettings, server: ServerSettings, *, score_edges: tuple[float, ...]) -> Stopped | Refused:
+def serve(
+    model: ModelSettings, server: ServerSettings, *, score_edges: tuple[float, ...], log: LogSettings | NoLog
+) -> Stopped | Refused:
     """Serve a model until a signal says to stop.
 
     Args:
         model: which model.
         server: how to answer.
         score_edges: upper edges of the prediction histogram.
+        log: whether and how predictions are logged.
 
     Returns:
         `Refused` where the model could not be served.
 
     Raises:
-        StartError: the address cannot be listened on, or the download folder cannot be written to.
+        StartError: the address cannot be listened on, or the download folder or the log cannot be written to.
     """
     with (
         _workspace(model.download_folder) as workspace,
         _listen(server) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_serve(model, server, score_edges, workspace=Path(workspace), listener=listener))
+        records = open_records(model.identity, make_metrics(model.identity, score_edges), log)
+        try:
+            return runner.run(_serve(model, server, records, workspace=Path(workspace), listener=listener))
+        finally:
+            records.close()
+
+
+def open_records(identity: Identity, metrics: Metrics, log: LogSettings | NoLog) -> Records:
+    """Open what answers are recorded in.
+
+    Raises:
+        StartError: the prediction log cannot be written to.
+    """
+    match log:
+        case NoLog():
+            return Records(metrics=metrics, log=log)
+        case LogSettings():
+            counts = LogCounts(
+                written=metrics.logged.inc, dropped=lambda reason, lines: metrics.unlogged[reason].inc(lines)
+            )
+            return Records(metrics=metrics, log=PredictionLog(log, identity, counts))
 
 
 async def _serve(
     model: ModelSettings,
     settings: ServerSettings,
-    score_edges: tuple[float, ...],
+    records: Records,
     *,
     workspace: Path,
     listener: socket.socket,
 ) -> Stopped | Refused:
     holder = Holder(Loading("starting"))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict") as executor:
-        app = build_app(
-            holder,
-            make_metrics(model.identity, score_edges),
-            identity=model.identity,
-            settings=settings,
-            executor=executor,
-        )
+        app = build_app(holder, records, identity=model.identity, settings=settings, executor=executor)
         server = DrainingServer(http_config(PoliteClose(app, holder), model.identity), holder, settings.drain_seconds)
         loop = asyncio.get_running_loop()
 

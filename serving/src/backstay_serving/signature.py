@@ -104,6 +104,27 @@ def build_input(rows: Rows, signature: Signature) -> ModelInput:
             return _as_it_comes(rows)
 
 
+def features_of(rows: Rows, signature: Signature) -> Sequence[Any]:
+    """Return rows that were built into an input as plain values: one object a row where columns have names.
+
+    Columns that the model does not take are left out, as they are for the model.
+    """
+    match rows, signature:
+        case _, Columns():
+            table = _table(rows, signature)
+            taken = {column.name for column in signature.columns}
+        case TextTable(), _:
+            table = _read_cells(rows, ["any"] * len(rows.columns))
+            taken = set(rows.columns)
+        case Table(), _:
+            table, taken = rows, set(rows.columns)
+        case _:
+            return rows.rows
+    return [
+        {name: value for name, value in zip(table.columns, row, strict=True) if name in taken} for row in table.rows
+    ]
+
+
 def _frame(rows: Rows, signature: Columns) -> pd.DataFrame:
     table = _table(rows, signature)
     where = {name: position for position, name in enumerate(table.columns)}

@@ -20,7 +20,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from backstay_serving.app import build_app
 from backstay_serving.endpoint import open_endpoint
 from backstay_serving.metrics import SCORE_EDGES, Metrics, make_metrics
-from backstay_serving.server import DrainingServer, PoliteClose, http_config
+from backstay_serving.predictionlog import LogSettings, NoLog
+from backstay_serving.server import DrainingServer, PoliteClose, http_config, open_records
 from backstay_serving.settings import (
     AnyDigest,
     Folder,
@@ -140,6 +141,7 @@ def _serve(
     drain_seconds: float = 0.0,
     max_body_bytes: int = 10_000,
     max_waiting: int = 256,
+    log: LogSettings | NoLog = NoLog(),  # noqa: B008  immutable
 ) -> Iterator[Running]:
     limits = ServerSettings(
         host="127.0.0.1", port=0, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
@@ -147,7 +149,8 @@ def _serve(
     holder = Holder(Loading("fetching the artifacts") if endpoint is None else Ready(endpoint))
     metrics = make_metrics(IDENTITY, SCORE_EDGES)
     with ThreadPoolExecutor(max_workers=1) as executor, socket.create_server(("127.0.0.1", 0)) as listener:
-        app = build_app(holder, metrics, identity=IDENTITY, settings=limits, executor=executor)
+        records = open_records(IDENTITY, metrics, log)
+        app = build_app(holder, records, identity=IDENTITY, settings=limits, executor=executor)
         server = DrainingServer(http_config(PoliteClose(app, holder), IDENTITY), holder, drain_seconds)
 
         def run() -> None:
@@ -165,4 +168,5 @@ def _serve(
         finally:
             server.should_exit = True
             thread.join(timeout=10)
+            records.close()
             assert not thread.is_alive()

@@ -47,7 +47,15 @@ class Scripted:
 
 
 def answered(*scores: float, nulls: int = 0) -> Answered:
-    return Answered(body=b'{"predictions":[]}', scores=scores, confidences=(), values=len(scores) + nulls, nulls=nulls)
+    return Answered(
+        body=b'{"predictions":[]}',
+        scores=scores,
+        confidences=(),
+        values=len(scores) + nulls,
+        nulls=nulls,
+        answers=(),
+        inputs=list,
+    )
 
 
 def test_a_classifier_answers_labels_and_scores(classifier: Path, open_model: OpenModel, serve: Serve) -> None:
