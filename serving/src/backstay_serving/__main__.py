@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backstay_serving.feedback import FeedbackSettings
 from backstay_serving.log import configure_log
 from backstay_serving.metrics import SCORE_EDGES
 from backstay_serving.predictionlog import LogSettings, NoLog
@@ -84,6 +85,14 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
     prediction_log_redact: Annotated[
         str, _option("PREDICTION_LOG_REDACT", "Features whose values are not logged, parted by commas.")
     ] = "",
+    feedback_window_seconds: Annotated[
+        float,
+        typer.Option(envvar="FEEDBACK_WINDOW_SECONDS", min=0, help="How long a label may take; 0 takes no labels."),
+    ] = 3600.0,
+    feedback_max_predictions: Annotated[
+        int,
+        typer.Option(envvar="FEEDBACK_MAX_PREDICTIONS", min=1, help="Predicted rows that may wait for their labels."),
+    ] = 20_000,
 ) -> None:
     """Serve one version of an MLflow model on /invocations, with /healthz, /readyz, /version and /metrics."""
     configure_log()
@@ -112,7 +121,8 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
             if prediction_log
             else NoLog()
         )
-        ended = serve(model, limits, score_edges=parse_buckets(prediction_buckets), log=log)
+        feedback = FeedbackSettings(window_seconds=feedback_window_seconds, max_predictions=feedback_max_predictions)
+        ended = serve(model, limits, score_edges=parse_buckets(prediction_buckets), log=log, feedback=feedback)
     except StartError as error:
         typer.echo(f"backstay-serving: {error}", err=True)
         raise typer.Exit(_WRONG_SETTINGS) from error

@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from backstay_serving.feedback import Accepted, Conflict, Misfit, Received, Repeated, Unknown, parse_feedback
 from backstay_serving.metrics import ErrorKind, Metrics
 from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
+from backstay_serving.payload import BadRequestError
 from backstay_serving.records import Records, request_id_of
 from backstay_serving.settings import Identity, ServerSettings
 from backstay_serving.state import Draining, Endpoint, Failed, Holder, Loading, Ready
@@ -84,8 +86,23 @@ class _Routes:
 
     async def scrape(self, request: Request) -> Response:
         """Hand the metrics to Prometheus, in the format it asks for."""
+        self.records.catch_up()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(self.metrics.registry), headers={"Content-Type": content_type})
+
+    async def feedback(self, request: Request) -> Response:
+        """Take the labels of an earlier answer."""
+        try:
+            feedback = parse_feedback(
+                await _read(request, self.settings.max_body_bytes), request.headers.get("content-type", "")
+            )
+        except _TooLargeError:
+            return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large for the labels of one request")
+        except ClientDisconnect:
+            return Response(status_code=HTTPStatus.BAD_REQUEST)  # for nobody: the caller has hung up
+        except BadRequestError as error:
+            return _error(error.status, str(error))
+        return _receipt(self.records.labelled(feedback), feedback.request_id)
 
     async def invocations(self, request: Request) -> Response:
         """Predict, and count it."""
@@ -174,6 +191,7 @@ def build_app(
     return Starlette(
         routes=[
             Route("/invocations", routes.invocations, methods=["POST"]),
+            Route("/feedback", routes.feedback, methods=["POST"]),
             Route("/healthz", routes.healthz),
             Route("/readyz", routes.readyz),
             Route("/version", routes.version),
@@ -204,6 +222,23 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
         else f"Nothing is at {request.url.path}; POST to /invocations"
     )
     return JSONResponse({"error_code": status.name, "message": message}, status_code=status, headers=headers)
+
+
+def _receipt(received: Received, request_id: str) -> Response:
+    match received:
+        case Accepted():
+            return JSONResponse({"id": request_id, "repeated": False}, status_code=HTTPStatus.ACCEPTED)
+        case Repeated():
+            return JSONResponse({"id": request_id, "repeated": True})
+        case Unknown():
+            return _error(
+                HTTPStatus.NOT_FOUND,
+                "This server remembers no answer with that id: another pod gave it, or its label window is over",
+            )
+        case Conflict():
+            return _error(HTTPStatus.CONFLICT, "That answer was labelled otherwise before; the first labels stay")
+        case Misfit(reason):
+            return _error(HTTPStatus.BAD_REQUEST, reason)
 
 
 def _error(status: HTTPStatus, message: str) -> Response:

@@ -72,6 +72,7 @@ class Endpoint:
                 nulls=nulls,
                 answers=plain if isinstance(plain, list) and len(plain) == len(parsed.rows.rows) else (),
                 inputs=partial(features_of, parsed.rows, self.signature),
+                classes=prediction.classes,
             )
         except BadRequestError as error:
             return Refused(status=error.status, message=str(error))

@@ -6,7 +6,7 @@ Importing this module imports pandas and scikit-learn, which takes a second: onl
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -39,12 +39,14 @@ class Prediction:
             classes. Empty where the answers are nothing of the sort.
         probabilistic: whether the scores are probabilities that the caller gets as well.
         confidences: the probability of the likeliest class, one a row; empty for a model that states none.
+        classes: the labels that a classifier chooses its answers from; empty for any other model.
     """
 
     answers: Any
     scores: Array
     probabilistic: bool
     confidences: Array
+    classes: Sequence[Any] = ()
 
 
 class Model(Protocol):
@@ -87,11 +89,18 @@ class Classifier:
         answers = np.asarray(self.estimator.predict(data))
         probabilities = self.estimator.predict_proba(data)
         confidences = probabilities.max(axis=1)
-        if probabilities.shape[1] == _BINARY:
-            return Prediction(answers=answers, scores=probabilities[:, 1], probabilistic=True, confidences=confidences)
+        binary = probabilities.shape[1] == _BINARY
+        return Prediction(
+            answers=answers,
+            scores=probabilities[:, 1] if binary else self._places(answers),
+            probabilistic=binary,
+            confidences=confidences,
+            classes=_classes(self.estimator),
+        )
+
+    def _places(self, answers: Array) -> Array:
         numbers = _numbers(answers)
-        places = numbers if numbers.size else np.searchsorted(self.estimator.classes_, answers)
-        return Prediction(answers=answers, scores=places, probabilistic=False, confidences=confidences)
+        return numbers if numbers.size else np.searchsorted(self.estimator.classes_, answers)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,13 @@ class ThresholdClassifier:
         probabilities = self.estimator.predict_proba(data)
         scores = probabilities[:, 1]
         answers = np.asarray(self.estimator.classes_)[(scores >= self.threshold).astype(int)]
-        return Prediction(answers=answers, scores=scores, probabilistic=True, confidences=probabilities.max(axis=1))
+        return Prediction(
+            answers=answers,
+            scores=scores,
+            probabilistic=True,
+            confidences=probabilities.max(axis=1),
+            classes=_classes(self.estimator),
+        )
 
 
 @dataclass(frozen=True)
@@ -208,6 +223,11 @@ def _python_function(folder: Path) -> PythonFunction:
         return PythonFunction(model=pyfunc.load_model(str(folder)), refusal=exceptions.MlflowException)
     except Exception as error:
         raise StartError(f"MLflow could not load the model: {type(error).__name__}: {error}") from error
+
+
+def _classes(estimator: Any) -> tuple[Any, ...]:
+    classes = np.asarray(estimator.classes_)
+    return tuple(classes.tolist()) if classes.ndim == 1 else ()
 
 
 def _refuse(params: dict[str, Any]) -> None:

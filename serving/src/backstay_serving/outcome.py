@@ -19,6 +19,8 @@ class Answered:
         answers: what was predicted, one entry a row, as JSON has it; empty where the model does not answer by rows.
         inputs: makes the rows as the model got them, one entry for each answer: an object of named features, or what
             a row without names was. A function, because most requests never need it.
+        classes: the classes that a classifier chooses from; the scores of a binary one are the second's probability.
+            Empty for any other model.
     """
 
     body: bytes
@@ -28,6 +30,7 @@ class Answered:
     nulls: int
     answers: Sequence[Any]
     inputs: Callable[[], Sequence[Any]]
+    classes: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)

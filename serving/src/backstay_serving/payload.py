@@ -102,9 +102,14 @@ def parse(body: bytes, content_type: str) -> Parsed:
             )
 
 
-def _json(body: bytes) -> Parsed:
+def read_json(body: bytes) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        BadRequestError: the body is none.
+    """
     try:
-        document = json.loads(body)
+        return json.loads(body)
     except UnicodeDecodeError as error:
         raise BadRequestError(f"The body is not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -113,6 +118,12 @@ def _json(body: bytes) -> Parsed:
         ) from error
     except RecursionError as error:
         raise BadRequestError("The body nests its lists too deeply") from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise BadRequestError("The body holds a number with too many digits") from error
+
+
+def _json(body: bytes) -> Parsed:
+    document = read_json(body)
     if not isinstance(document, dict):
         raise BadRequestError(f"The body is {_kind(document)}; send an object with one of {', '.join(FORMATS)}")
     given = [key for key in FORMATS if key in document]

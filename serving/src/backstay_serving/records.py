@@ -1,9 +1,11 @@
-"""What is kept of each answer: the metrics, and the prediction log where one was asked for."""
+"""What is kept of each answer: the metrics, what waits for labels, and the log where one was asked for."""
 
 import re
+import time
 import uuid
 from dataclasses import dataclass
 
+from backstay_serving.feedback import Feedback, Memory, Received
 from backstay_serving.metrics import Metrics
 from backstay_serving.outcome import Answered
 from backstay_serving.predictionlog import NoLog, PredictionLog
@@ -20,16 +22,31 @@ class Records:
     Attributes:
         metrics: what is counted.
         log: the prediction log.
+        memory: the predictions that wait for their labels; used on the event loop's thread only.
     """
 
     metrics: Metrics
     log: PredictionLog | NoLog
+    memory: Memory
 
     def answered(self, request_id: str, answered: Answered) -> None:
         """Record an answer; neither waits nor raises."""
         self.metrics.count_prediction(answered)
         if isinstance(self.log, PredictionLog):
             self.log.offer(request_id, answered)
+        self.catch_up()
+        self.metrics.labels.forgotten.inc(self.memory.remember(request_id, answered, time.monotonic()))
+
+    def labelled(self, feedback: Feedback) -> Received:
+        """Take the labels of an earlier answer."""
+        received = self.memory.receive(feedback, time.monotonic())
+        self.metrics.feedback[type(received)].inc()
+        return received
+
+    def catch_up(self) -> None:
+        """Count the predictions whose label window is over by now."""
+        for matured in self.memory.mature(time.monotonic()):
+            self.metrics.labels.count(matured)
 
     def close(self) -> None:
         """Write what is still to be written."""

@@ -22,6 +22,7 @@ import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backstay_serving.app import build_app
+from backstay_serving.feedback import FeedbackSettings, Memory
 from backstay_serving.metrics import Metrics, make_metrics
 from backstay_serving.predictionlog import LogCounts, LogSettings, NoLog, PredictionLog
 from backstay_serving.records import Records
@@ -110,7 +111,12 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(
-    model: ModelSettings, server: ServerSettings, *, score_edges: tuple[float, ...], log: LogSettings | NoLog
+    model: ModelSettings,
+    server: ServerSettings,
+    *,
+    score_edges: tuple[float, ...],
+    log: LogSettings | NoLog,
+    feedback: FeedbackSettings,
 ) -> Stopped | Refused:
     """Serve a model until a signal says to stop.
 
@@ -119,6 +125,7 @@ def serve(
         server: how to answer.
         score_edges: upper edges of the prediction histogram.
         log: whether and how predictions are logged.
+        feedback: how long predictions wait for their labels.
 
     Returns:
         `Refused` where the model could not be served.
@@ -131,14 +138,14 @@ def serve(
         _listen(server) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        records = open_records(model.identity, make_metrics(model.identity, score_edges), log)
+        records = open_records(model.identity, make_metrics(model.identity, score_edges), log, feedback)
         try:
             return runner.run(_serve(model, server, records, workspace=Path(workspace), listener=listener))
         finally:
             records.close()
 
 
-def open_records(identity: Identity, metrics: Metrics, log: LogSettings | NoLog) -> Records:
+def open_records(identity: Identity, metrics: Metrics, log: LogSettings | NoLog, feedback: FeedbackSettings) -> Records:
     """Open what answers are recorded in.
 
     Raises:
@@ -146,12 +153,12 @@ def open_records(identity: Identity, metrics: Metrics, log: LogSettings | NoLog)
     """
     match log:
         case NoLog():
-            return Records(metrics=metrics, log=log)
+            return Records(metrics=metrics, log=log, memory=Memory(feedback))
         case LogSettings():
             counts = LogCounts(
                 written=metrics.logged.inc, dropped=lambda reason, lines: metrics.unlogged[reason].inc(lines)
             )
-            return Records(metrics=metrics, log=PredictionLog(log, identity, counts))
+            return Records(metrics=metrics, log=PredictionLog(log, identity, counts), memory=Memory(feedback))
 
 
 async def _serve(

@@ -19,6 +19,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from backstay_serving.app import build_app
 from backstay_serving.endpoint import open_endpoint
+from backstay_serving.feedback import FeedbackSettings
 from backstay_serving.metrics import SCORE_EDGES, Metrics, make_metrics
 from backstay_serving.predictionlog import LogSettings, NoLog
 from backstay_serving.server import DrainingServer, PoliteClose, http_config, open_records
@@ -135,13 +136,14 @@ def serve() -> Serve:
 
 
 @contextmanager
-def _serve(
+def _serve(  # noqa: PLR0913  what tests vary
     endpoint: Endpoint | None = None,
     *,
     drain_seconds: float = 0.0,
     max_body_bytes: int = 10_000,
     max_waiting: int = 256,
     log: LogSettings | NoLog = NoLog(),  # noqa: B008  immutable
+    feedback: FeedbackSettings = FeedbackSettings(window_seconds=60, max_predictions=100),  # noqa: B008  as above
 ) -> Iterator[Running]:
     limits = ServerSettings(
         host="127.0.0.1", port=0, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
@@ -149,7 +151,7 @@ def _serve(
     holder = Holder(Loading("fetching the artifacts") if endpoint is None else Ready(endpoint))
     metrics = make_metrics(IDENTITY, SCORE_EDGES)
     with ThreadPoolExecutor(max_workers=1) as executor, socket.create_server(("127.0.0.1", 0)) as listener:
-        records = open_records(IDENTITY, metrics, log)
+        records = open_records(IDENTITY, metrics, log, feedback)
         app = build_app(holder, records, identity=IDENTITY, settings=limits, executor=executor)
         server = DrainingServer(http_config(PoliteClose(app, holder), IDENTITY), holder, drain_seconds)
 
