@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
 PAGES = sorted(chain(ROOT.glob("*.md"), chain.from_iterable(folder.rglob("*.md") for folder in FOLDERS)))
 OPERATOR = ROOT / "operator" / "src"
+SERVING = ROOT / "serving" / "src" / "backstay_serving"
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 STALLS = (ROOT / "docs" / "how-to" / "when-a-rollback-happened.md").read_text()
 CRD = yaml.safe_load((ROOT / "operator" / "config" / "crd" / "modeldeployments.yaml").read_text())
@@ -171,7 +172,7 @@ def test_every_metric_of_the_controller_is_in_the_reference(metric: str) -> None
     assert f"| `{metric}` |" in REFERENCE
 
 
-@pytest.mark.parametrize("metric", metrics(ROOT / "serving" / "src" / "backstay_serving" / "metrics.py"))
+@pytest.mark.parametrize("metric", [*metrics(SERVING / "metrics.py"), *metrics(SERVING / "distributions.py")])
 def test_every_metric_of_the_model_server_is_with_the_scrape_configuration(metric: str) -> None:
     assert f"| `{metric}` |" in (ROOT / "monitoring" / "prometheus" / "README.md").read_text()
 

@@ -9,7 +9,6 @@ import typer
 
 from backstay_serving.feedback import FeedbackSettings
 from backstay_serving.log import configure_log
-from backstay_serving.metrics import SCORE_EDGES
 from backstay_serving.predictionlog import LogSettings, NoLog
 from backstay_serving.server import Refused, Stopped, serve
 from backstay_serving.settings import (
@@ -56,8 +55,8 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
         _option("SERVING_THRESHOLD", "The score, 0 to 1, from which a binary classifier answers its positive class."),
     ] = "",
     prediction_buckets: Annotated[
-        str, _option("PREDICTION_BUCKETS", "Edges of the prediction histogram for values that are no probabilities.")
-    ] = ",".join(map(str, SCORE_EDGES)),
+        str, _option("PREDICTION_BUCKETS", "Edges of the prediction histogram, in place of those beside the model.")
+    ] = "",
     model_cache_dir: Annotated[Path, _option("MODEL_CACHE_DIR", "Where the artifacts are downloaded to.")] = _TEMPORARY,
     pod_ip: Annotated[str, _option("POD_IP", "The address to listen on.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="The port to listen on.")] = 8080,

@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 
 from backstay_serving.digest import artifact_digest
+from backstay_serving.featurecounts import CountsNothing, FeatureCounter, counter_for
 from backstay_serving.mlmodel import ModelFile, SklearnFlavor, read_mlmodel
 from backstay_serving.model import Array, Model, UnfitInputError, load_model
 from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
 from backstay_serving.payload import BadRequestError, parse
+from backstay_serving.profile import Profile, read_profile
 from backstay_serving.registry import fetch
 from backstay_serving.settings import AnyDigest, Digest, ModelSettings, StartError
 from backstay_serving.signature import (
@@ -47,18 +49,23 @@ class Endpoint:
         signature: what it takes.
         digest: of the artifacts it was loaded from.
         flavor: the name of the MLflow flavour it was loaded by.
+        profile: the buckets that its training asks for.
+        counter: counts features into them.
     """
 
     model: Model
     signature: Signature
     digest: str
     flavor: str
+    profile: Profile
+    counter: FeatureCounter | CountsNothing
 
     def answer(self, body: bytes, content_type: str) -> Outcome:
         """Answer one `/invocations` request; never raises."""
         try:
             parsed = parse(body, content_type)
             data = build_input(parsed.rows, self.signature)
+            features = self.counter.count(data)  # before the model, which may change its input
             prediction = self.model.predict(data, parsed.params)
             plain, values, nulls = _plain(prediction.answers)
             document = {"predictions": plain}
@@ -73,6 +80,7 @@ class Endpoint:
                 answers=plain if isinstance(plain, list) and len(plain) == len(parsed.rows.rows) else (),
                 inputs=partial(features_of, parsed.rows, self.signature),
                 classes=prediction.classes,
+                features=features,
             )
         except BadRequestError as error:
             return Refused(status=error.status, message=str(error))
@@ -102,9 +110,12 @@ def open_endpoint(settings: ModelSettings, workspace: Path, report: Callable[[st
     _demand(settings.digest, digest, settings)
     report("loading the model")
     file = read_mlmodel(folder)
+    signature, profile = parse_signature(file.inputs), read_profile(folder)
     endpoint = Endpoint(
         model=load_model(file, settings.decision),
-        signature=parse_signature(file.inputs),
+        signature=signature,
+        profile=profile,
+        counter=counter_for(profile.features, signature),
         digest=digest,
         flavor="sklearn" if isinstance(file.flavor, SklearnFlavor) else "python_function",
     )

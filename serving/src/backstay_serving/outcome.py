@@ -7,6 +7,21 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class FeatureCount:
+    """One feature of one request, counted.
+
+    Attributes:
+        buckets: how many rows lie in each bucket of the profile, and at last how many beyond.
+        sum: of the values.
+        nulls: how many rows have no finite number there.
+    """
+
+    buckets: Sequence[int]
+    sum: float
+    nulls: int
+
+
+@dataclass(frozen=True)
 class Answered:
     """The model predicted.
 
@@ -21,6 +36,7 @@ class Answered:
             a row without names was. A function, because most requests never need it.
         classes: the classes that a classifier chooses from; the scores of a binary one are the second's probability.
             Empty for any other model.
+        features: the features of the model's reference profile, counted in its order; empty without one.
     """
 
     body: bytes
@@ -31,6 +47,7 @@ class Answered:
     answers: Sequence[Any]
     inputs: Callable[[], Sequence[Any]]
     classes: Sequence[Any] = ()
+    features: Sequence[FeatureCount] = ()
 
 
 @dataclass(frozen=True)

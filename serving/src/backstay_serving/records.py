@@ -46,7 +46,7 @@ class Records:
     def catch_up(self) -> None:
         """Count the predictions whose label window is over by now."""
         for matured in self.memory.mature(time.monotonic()):
-            self.metrics.labels.count(matured)
+            self.metrics.count_labels(matured)
 
     def close(self) -> None:
         """Write what is still to be written."""

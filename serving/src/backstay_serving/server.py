@@ -123,7 +123,7 @@ def serve(
     Args:
         model: which model.
         server: how to answer.
-        score_edges: upper edges of the prediction histogram.
+        score_edges: upper edges of the prediction histogram; empty for those of the model's profile, or the usual.
         log: whether and how predictions are logged.
         feedback: how long predictions wait for their labels.
 
@@ -176,6 +176,8 @@ async def _serve(
         loop = asyncio.get_running_loop()
 
         def move(state: State) -> None:
+            if isinstance(state, Ready):
+                records.metrics.distributions.adopt(state.endpoint.profile)
             holder.state = state
             if isinstance(state, Failed):
                 server.should_exit = True

@@ -175,11 +175,13 @@ def parse_threshold(text: str) -> Threshold | ModelsOwnDecision:
 
 
 def parse_buckets(text: str) -> tuple[float, ...]:
-    """Read PREDICTION_BUCKETS: the upper edges of the prediction histogram, increasing, parted by commas.
+    """Read PREDICTION_BUCKETS: the upper edges of the prediction histogram, increasing, parted by commas, or none.
 
     Raises:
         StartError: an edge is no number, or they do not increase.
     """
+    if not text:
+        return ()
     try:
         edges = tuple(float(edge) for edge in text.split(","))
     except ValueError:

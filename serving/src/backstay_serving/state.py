@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from backstay_serving.outcome import Outcome
+from backstay_serving.profile import Profile
 
 
 class Endpoint(Protocol):
@@ -16,6 +17,10 @@ class Endpoint(Protocol):
     @property
     def flavor(self) -> str:
         """The MLflow flavour that the model was loaded by."""
+
+    @property
+    def profile(self) -> Profile:
+        """The buckets that the model's training asks for."""
 
     def answer(self, body: bytes, content_type: str) -> Outcome:
         """Answer one request; never raises."""

@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from backstay_serving.payload import Table, parse
+from backstay_serving.profile import parse_profile
 from backstay_serving.signature import Unspecified, build_input
 
 pytestmark = pytest.mark.component
@@ -87,3 +88,14 @@ def test_a_payload_is_readable_by_the_server(train: ModuleType) -> None:
     parsed = parse(json.dumps(next(train.payloads())).encode(), "application/json")
     assert isinstance(parsed.rows, Table)
     assert build_input(parsed.rows, Unspecified()).shape == (1, 30)
+
+
+def test_every_version_counts_the_features_that_it_has_in_the_same_buckets(train: ModuleType) -> None:
+    split = train.load_split()
+    first, second, third = (
+        parse_profile(train.reference_profile(recipe, split).encode()).features for recipe in train.recipes()
+    )
+    assert set(first) == set(train.FIRST_FEATURES)
+    assert first.items() < second.items()
+    assert second == third
+    assert all(len(edges) == 9 for edges in second.values())

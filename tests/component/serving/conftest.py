@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from backstay_serving.app import build_app
 from backstay_serving.endpoint import open_endpoint
 from backstay_serving.feedback import FeedbackSettings
-from backstay_serving.metrics import SCORE_EDGES, Metrics, make_metrics
+from backstay_serving.metrics import Metrics, make_metrics
 from backstay_serving.predictionlog import LogSettings, NoLog
 from backstay_serving.server import DrainingServer, PoliteClose, http_config, open_records
 from backstay_serving.settings import (
@@ -149,7 +149,9 @@ def _serve(  # noqa: PLR0913  what tests vary
         host="127.0.0.1", port=0, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
     )
     holder = Holder(Loading("fetching the artifacts") if endpoint is None else Ready(endpoint))
-    metrics = make_metrics(IDENTITY, SCORE_EDGES)
+    metrics = make_metrics(IDENTITY, score_edges=())
+    if endpoint is not None:
+        metrics.distributions.adopt(endpoint.profile)
     with ThreadPoolExecutor(max_workers=1) as executor, socket.create_server(("127.0.0.1", 0)) as listener:
         records = open_records(IDENTITY, metrics, log, feedback)
         app = build_app(holder, records, identity=IDENTITY, settings=limits, executor=executor)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from backstay_serving.outcome import Answered, ModelFailed, Outcome
+from backstay_serving.profile import Profile
 from backstay_serving.settings import Threshold
 from backstay_serving.state import Draining, Failed, Ready
 
@@ -33,6 +34,7 @@ class Scripted:
 
     digest = "sha256:" + "0" * 64
     flavor = "sklearn"
+    profile = Profile(features={})
 
     def __init__(self, *outcomes: Outcome) -> None:
         self.outcomes = list(outcomes)

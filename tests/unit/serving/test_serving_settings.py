@@ -81,6 +81,7 @@ def test_a_threshold_is_a_share_or_absent() -> None:
 
 def test_bucket_edges_increase() -> None:
     assert parse_buckets("0,10, 1e3") == (0.0, 10.0, 1000.0)
-    for wrong in ("", "1,x", "1,1", "2,1"):
+    assert parse_buckets("") == ()
+    for wrong in ("1,x", "1,1", "2,1"):
         with pytest.raises(StartError, match="PREDICTION_BUCKETS"):
             parse_buckets(wrong)
