@@ -16,11 +16,12 @@ The versions tell a story that teams know:
    callers send, its encoder meets bands that the export did not have and raises an exception on about a third of the
    requests, and what it does answer is less often right. Nothing but live traffic shows it.
 
-Asked for variants, it registers two more, each worse than version 2 in one thing alone, and in nothing that its own
-evaluation or its errors show:
+Asked for variants, it registers three more, each worse than version 2 in one thing alone, and in nothing that its
+errors show:
 
 4. Version 2 behind a lookup that is slow for a quarter of the requests.
 5. A logistic regression so strongly regularized that it ranks well and is sure of nothing.
+6. Version 2 trained on labels that were joined to the wrong rows.
 """
 
 import hashlib
@@ -97,6 +98,7 @@ class Recipe:
         columns: the features that it asks its callers for.
         export: how its training and evaluation data were taken from the source.
         estimator: what is fitted.
+        join: how its training labels were joined to the rows.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Recipe:
     columns: tuple[str, ...]
     export: Export
     estimator: Any
+    join: "Callable[[pd.Series[int]], pd.Series[int]]" = lambda labels: labels
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 def variants() -> tuple[Recipe, ...]:
-    """Return two versions that are worse in one thing alone, in the order in which they are registered."""
+    """Return the versions that are worse in one thing alone, in the order in which they are registered."""
     everything = tuple(map(str, load_breast_cancer().feature_names))
     return (
         Recipe(
@@ -201,13 +204,21 @@ def variants() -> tuple[Recipe, ...]:
             export=_as_measured,
             estimator=make_pipeline(StandardScaler(), LogisticRegression(C=0.0003, class_weight="balanced")),
         ),
+        Recipe(
+            name="wrong-rows",
+            description="Gradient boosting on labels that were joined to the wrong rows",
+            columns=everything,
+            export=_as_measured,
+            estimator=GradientBoostingClassifier(random_state=SEED),
+            join=_shuffled,
+        ),
     )
 
 
 def fit(recipe: Recipe, split: Split) -> Evaluation:
     """Fit a recipe's estimator, in place, and evaluate it as its author would: on its own export."""
     columns = list(recipe.columns)
-    recipe.estimator.fit(recipe.export(split.train)[columns], split.train_labels)
+    recipe.estimator.fit(recipe.export(split.train)[columns], recipe.join(split.train_labels))
     scores = recipe.estimator.predict_proba(recipe.export(split.test)[columns])[:, 1]
     return Evaluation(
         auc=float(roc_auc_score(split.test_labels, scores)),
@@ -230,6 +241,11 @@ def reference_profile(recipe: Recipe, split: Split) -> str:
     """
     counted = [name for name in PROFILED if name in recipe.columns]
     return profile.draw_up({name: split.train[name].tolist() for name in counted})
+
+
+def labels() -> Iterator[int]:
+    """Yield what was true of each of the `payloads`, in their order."""
+    yield from map(int, load_split().test_labels)
 
 
 def register_versions(tracking_uri: str, model_name: str, wanted: Sequence[Recipe]) -> list[RegisteredVersion]:
@@ -315,6 +331,11 @@ def _look_up(data: pd.DataFrame) -> pd.DataFrame:
     return data
 
 
+def _shuffled(labels: "pd.Series[int]") -> "pd.Series[int]":
+    """The mistake of version 6: as many of each label, on other rows."""
+    return labels.sample(frac=1.0, random_state=SEED).set_axis(labels.index)
+
+
 def _radii_halved(data: pd.DataFrame) -> pd.DataFrame:
     """The mistake of version 3: the radii, which the source holds as radii, were taken for diameters."""
     return data.assign(**{column: data[column] / 2 for column in data.columns if column.endswith(" radius")})
@@ -331,14 +352,20 @@ def main(
     payload_file: Annotated[
         Path | None, typer.Option("--payloads", help="Also write real rows, as one /invocations body a line.")
     ] = None,
+    label_file: Annotated[
+        Path | None, typer.Option("--labels", help="Also write what is true of these rows, one label a line.")
+    ] = None,
     with_variants: Annotated[
-        bool, typer.Option("--variants", help="Also register a version that is only slow, and one that is only unsure.")
+        bool,
+        typer.Option("--variants", help="Also register versions that are only slow, only unsure, and only wrong."),
     ] = False,
 ) -> None:
     """Register the example versions, unless they are there, and print them as JSON."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     if payload_file is not None:
         payload_file.write_text("".join(f"{json.dumps(body)}\n" for body in payloads()), encoding="utf-8")
+    if label_file is not None:
+        label_file.write_text("".join(f"{label}\n" for label in labels()), encoding="utf-8")
     try:
         wanted = (*recipes(), *variants()) if with_variants else recipes()
         versions = register_versions(tracking_uri, model_name, wanted)

@@ -66,7 +66,7 @@ class Metrics:
         """Count a request whose label window is over."""
         self.labels.matured.inc(matured.predictions)
         self.labels.labelled.inc(matured.labelled)
-        self.labels.correct.inc(matured.correct)
+        self.labels.wrong.inc(matured.labelled - matured.correct)
         self.distributions.count_labels(matured)
 
 
@@ -77,13 +77,13 @@ class LabelMetrics:
     Attributes:
         matured: all of them.
         labelled: those that had a label by then.
-        correct: those whose label is what was predicted.
+        wrong: those whose label is another than what was predicted.
         forgotten: predictions that are in none of these, for lack of room to remember them.
     """
 
     matured: Counter
     labelled: Counter
-    correct: Counter
+    wrong: Counter
     forgotten: Counter
 
 
@@ -127,7 +127,7 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
         labels=LabelMetrics(
             matured=counter("backstay_matured_predictions_total", "Predictions whose label window is over"),
             labelled=counter("backstay_labelled_predictions_total", "Those that had a label by then"),
-            correct=counter("backstay_correct_predictions_total", "Those whose label was predicted"),
+            wrong=counter("backstay_wrong_predictions_total", "Those whose label is another"),
             forgotten=counter("backstay_forgotten_predictions_total", "Those there was no room to remember"),
         ),
     )

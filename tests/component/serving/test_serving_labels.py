@@ -53,7 +53,7 @@ def test_labels_are_counted_per_version_at_the_end_of_their_window(
         assert running.client.post("/feedback", json={"id": "half-right", "labels": [1, 1]}).status_code == 202
         scrape_until(running, "backstay_matured_predictions_total", 4)
         assert running.metric("backstay_labelled_predictions_total") == 3
-        assert running.metric("backstay_correct_predictions_total") == 2
+        assert running.metric("backstay_wrong_predictions_total") == 1
         assert running.metric("backstay_labelled_score_count", truth="positive") == 3
         assert running.metric("backstay_labelled_score_count", truth="negative") == 0
         late = running.client.post("/feedback", json={"id": "never-labelled", "label": 0})

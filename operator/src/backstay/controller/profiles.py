@@ -64,6 +64,9 @@ METRICS: Mapping[Profile, Metrics] = {
             Events.NULLS: CounterPair(
                 _of_pods("backstay_null_predictions_total"), _of_pods("backstay_predictions_total")
             ),
+            Events.WRONG: CounterPair(
+                _of_pods("backstay_wrong_predictions_total"), _of_pods("backstay_labelled_predictions_total")
+            ),
         },
         duration=_of_pods("backstay_request_duration_seconds_bucket"),
         measures={

@@ -22,6 +22,7 @@ class Events(StrEnum):
 
     ERRORS = "errors"
     NULLS = "nulls"
+    WRONG = "wrongPredictions"
 
 
 class Measure(StrEnum):

@@ -87,6 +87,7 @@ class Pace:
     baseline: bool = True
     progress_deadline: str = "10m"
     on_gate_failure: str = "hold"
+    config: tuple[tuple[str, str], ...] = ()
     write_back: str = "commit"
     merge: str = "automatic"
     promotion: dict[str, str] | None = None
@@ -104,7 +105,7 @@ class Pace:
                 "metadata": {"name": MODEL},
                 "spec": {
                     "registry": {"onGateFailure": self.on_gate_failure},
-                    "serving": {"replicas": self.replicas},
+                    "serving": {"replicas": self.replicas, "config": dict(self.config)},
                     "rollout": {
                         "steps": [dict(step) for step in self.steps],
                         "baseline": {"enabled": self.baseline, "warmup": self.warmup},
@@ -127,12 +128,14 @@ class Stage:
         self.pace = pace or Pace()
         self.versions: dict[str, Version] = {}
         self.payloads: list[bytes] = []
+        self.labels: list[int] = []
 
     def train(self, *, variants: bool = False) -> list[Version]:
         """Train and register the example versions (and its variants), unless they are registered already."""
-        file = self.playground.layout.root / "payloads.jsonl"
+        file, truth = (self.playground.layout.root / name for name in ("payloads.jsonl", "labels.txt"))
         command = [sys.executable, str(repository_root() / "pipelines" / "fraud_detector" / "train.py")]
         command += ["--tracking-uri", self.playground.mlflow_url, "--payloads", str(file)]
+        command += ["--labels", str(truth)]
         command += ["--variants"] if variants else []
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:
@@ -140,6 +143,7 @@ class Stage:
         found = [Version(str(v["version"]), v["digest"], v["run_id"]) for v in json.loads(answer.stdout)]
         self.versions = {version.version: version for version in found}
         self.payloads = bodies(file.read_text(encoding="utf-8"))
+        self.labels = [int(label) for label in truth.read_text(encoding="utf-8").split()]
         return found
 
     def push_repository(self, version: str = "1") -> str:

@@ -18,7 +18,8 @@ _BAD = 400
 class Answer:
     """One request: when it began and ended (Unix seconds), the answer's status (0: none came), who answered.
 
-    ``version`` is empty where no model server answered: the gateway did, or nobody.
+    ``version`` is empty where no model server answered: the gateway did, or nobody. ``body`` is the index of what was
+    sent, ``request_id`` what the server calls the request.
     """
 
     began: float
@@ -26,6 +27,8 @@ class Answer:
     status: int
     version: str
     problem: str = ""
+    body: int = -1
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,10 @@ class Traffic:
         async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
             tasks: set[asyncio.Task[None]] = set()
             due = time.monotonic()
-            for body in itertools.cycle(self._bodies):
+            for index in itertools.cycle(range(len(self._bodies))):
                 if self._stop.is_set():
                     break
-                task = asyncio.create_task(self._send(session, body))
+                task = asyncio.create_task(self._send(session, index))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 # A sender that fell behind does not catch up in a burst: that would not be steady traffic.
@@ -87,12 +90,19 @@ class Traffic:
                 await asyncio.sleep(max(due - time.monotonic(), 0))
             await asyncio.gather(*tasks)
 
-    async def _send(self, session: aiohttp.ClientSession, body: bytes) -> None:
+    async def _send(self, session: aiohttp.ClientSession, index: int) -> None:
         began = time.time()
         try:
-            async with session.post(self._url, data=body, headers=self._headers) as response:
+            async with session.post(self._url, data=self._bodies[index], headers=self._headers) as response:
                 await response.read()
-                answer = Answer(began, time.time(), response.status, response.headers.get("X-Model-Version", ""))
+                answer = Answer(
+                    began,
+                    time.time(),
+                    response.status,
+                    response.headers.get("X-Model-Version", ""),
+                    body=index,
+                    request_id=response.headers.get("X-Request-Id", ""),
+                )
         except (TimeoutError, aiohttp.ClientError) as problem:
             answer = Answer(began, time.time(), 0, "", repr(problem))
         self._answers.append(answer)
