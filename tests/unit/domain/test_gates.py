@@ -65,6 +65,7 @@ def test_a_version_that_the_registry_does_not_let_through_waits_and_is_asked_abo
     assert not started(world)
     assert not world.did(CommitRollback)
     assert world.status.stalled == "GateFailed"
+    assert [action.reason for action in world.did(Announce)] == ["GateFailed"]
     assert world.status.message == "Version 2 is not started: version 2 of fraud has no tag eval.approved"
     assert world.last is not None
     assert world.last.requeue_after == 30.0

@@ -15,6 +15,7 @@ from backstay.domain.turn import Turn
 
 _AGAIN_AFTER = 30.0
 _LOOK_AGAIN = 5.0
+_FAILED = "GateFailed"
 
 
 def open_for(turn: Turn) -> bool:
@@ -56,8 +57,10 @@ def _hold(turn: Turn) -> None:
             turn.say(idle, f"Version {model.version} is not started yet: {reason}", stalled="RegistryUnavailable")
             turn.wake_in(_LOOK_AGAIN)
         case GatesAnswered(gates):
-            why = _told([gate for gate in gates if not gate.passed])
-            turn.say(idle, f"Version {model.version} is not started: {why}", stalled="GateFailed")
+            message = f"Version {model.version} is not started: {_told([gate for gate in gates if not gate.passed])}"
+            if (turn.status.stalled, turn.status.message) != (_FAILED, message):
+                turn.announce(_FAILED, message, warning=True)
+            turn.say(idle, message, stalled=_FAILED)
             turn.wake_in(_AGAIN_AFTER)
 
 
