@@ -12,6 +12,7 @@ from backstay_serving.log import configure_log
 from backstay_serving.predictionlog import LogSettings, NoLog
 from backstay_serving.server import Refused, Stopped, serve
 from backstay_serving.settings import (
+    BatchSettings,
     ModelSettings,
     ServerSettings,
     StartError,
@@ -69,6 +70,12 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
     max_waiting: Annotated[
         int, typer.Option(envvar="MAX_WAITING", min=1, help="Predictions that may wait; more are answered 503.")
     ] = 256,
+    batch_max_requests: Annotated[
+        int, typer.Option(envvar="BATCH_MAX_REQUESTS", min=1, help="Waiting requests that one call of the model takes.")
+    ] = 1,
+    batch_max_wait_seconds: Annotated[
+        float, typer.Option(envvar="BATCH_MAX_WAIT_SECONDS", min=0, help="How long a request waits for others to join.")
+    ] = 0.0,
     prediction_log: Annotated[
         str, _option("PREDICTION_LOG", "A file to write each prediction to as a line of JSON; none where empty.")
     ] = "",
@@ -107,7 +114,12 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
             download_folder=model_cache_dir,
         )
         limits = ServerSettings(
-            host=pod_ip, port=port, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
+            host=pod_ip,
+            port=port,
+            drain_seconds=drain_seconds,
+            max_body_bytes=max_body_bytes,
+            max_waiting=max_waiting,
+            batch=BatchSettings(batch_max_requests, batch_max_wait_seconds, max_bytes=max_body_bytes),
         )
         log = (
             LogSettings(

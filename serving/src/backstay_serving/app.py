@@ -1,6 +1,5 @@
 """The HTTP routes."""
 
-import asyncio
 import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from backstay_serving.batching import Batcher
 from backstay_serving.feedback import Accepted, Conflict, Misfit, Received, Repeated, Unknown, parse_feedback
 from backstay_serving.metrics import ErrorKind, Metrics
 from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
@@ -49,7 +49,7 @@ class _Routes:
     records: Records
     identity: Identity
     settings: ServerSettings
-    executor: Executor
+    batcher: Batcher
     waiting: int = field(default=0, init=False)
 
     @property
@@ -162,11 +162,12 @@ class _Routes:
         if self.waiting >= self.settings.max_waiting:
             return Overloaded(self.waiting)
         self.waiting += 1
+        self.metrics.waiting.set(self.waiting)
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self.executor, endpoint.answer, body, content_type)
+            return await self.batcher.ask(endpoint, body, content_type)
         finally:
             self.waiting -= 1
+            self.metrics.waiting.set(self.waiting)
 
     def _unavailable(self, kind: ErrorKind, message: str) -> Response:
         self.metrics.errors[kind].inc()
@@ -187,7 +188,8 @@ def build_app(
         settings: the limits of a request.
         executor: where predictions run, one at a time.
     """
-    routes = _Routes(holder=holder, records=records, identity=identity, settings=settings, executor=executor)
+    batcher = Batcher(settings.batch, executor, joined=lambda _: records.metrics.calls.inc())
+    routes = _Routes(holder=holder, records=records, identity=identity, settings=settings, batcher=batcher)
     return Starlette(
         routes=[
             Route("/invocations", routes.invocations, methods=["POST"]),

@@ -6,7 +6,7 @@ Importing this module imports pandas and scikit-learn, which takes a second: onl
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,14 +19,15 @@ import pandas as pd
 from backstay_serving.digest import artifact_digest
 from backstay_serving.featurecounts import CountsNothing, FeatureCounter, counter_for
 from backstay_serving.mlmodel import ModelFile, SklearnFlavor, read_mlmodel
-from backstay_serving.model import Array, Model, UnfitInputError, load_model
-from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
-from backstay_serving.payload import BadRequestError, parse
+from backstay_serving.model import Array, Model, Prediction, UnfitInputError, load_model
+from backstay_serving.outcome import Answered, FeatureCount, ModelFailed, Outcome, Refused
+from backstay_serving.payload import BadRequestError, Parsed, parse
 from backstay_serving.profile import Profile, read_profile
 from backstay_serving.registry import fetch
 from backstay_serving.settings import AnyDigest, Digest, ModelSettings, StartError
 from backstay_serving.signature import (
     Columns,
+    ModelInput,
     Signature,
     Tensor,
     Unspecified,
@@ -62,32 +63,89 @@ class Endpoint:
 
     def answer(self, body: bytes, content_type: str) -> Outcome:
         """Answer one `/invocations` request; never raises."""
+        prepared = self._prepare(body, content_type)
+        return self._alone(prepared) if isinstance(prepared, _Prepared) else prepared
+
+    def answer_together(self, requests: Sequence[tuple[bytes, str]]) -> Sequence[Outcome]:
+        """Answer several requests by one call of the model; never raises.
+
+        Where the model fails on all of them together, or its answers are not one a row, each is predicted alone: a
+        request must not fail for what another one holds.
+        """
+        prepared = [self._prepare(*request) for request in requests]
+        joined = [part for part in prepared if isinstance(part, _Prepared) and not part.parsed.params]
+        together = dict(zip(map(id, joined), self._predict_together([part.data for part in joined]), strict=False))
+        outcomes: list[Outcome] = []
+        for part in prepared:
+            if not isinstance(part, _Prepared):
+                outcomes.append(part)
+            elif id(part) in together:
+                outcomes.append(_answered(part, together[id(part)], self.signature))
+            else:
+                outcomes.append(self._alone(part))
+        return outcomes
+
+    def _prepare(self, body: bytes, content_type: str) -> "_Prepared | Refused | ModelFailed":
         try:
             parsed = parse(body, content_type)
             data = build_input(parsed.rows, self.signature)
-            features = self.counter.count(data)  # before the model, which may change its input
-            prediction = self.model.predict(data, parsed.params)
-            plain, values, nulls = _plain(prediction.answers)
-            document = {"predictions": plain}
-            if prediction.probabilistic:
-                document["scores"] = _plain(prediction.scores)[0]
-            return Answered(
-                body=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
-                scores=_finite(prediction.scores),
-                confidences=_finite(prediction.confidences),
-                values=values,
-                nulls=nulls,
-                answers=plain if isinstance(plain, list) and len(plain) == len(parsed.rows.rows) else (),
-                inputs=partial(features_of, parsed.rows, self.signature),
-                classes=prediction.classes,
-                features=features,
-            )
+            # Counted before the model, which may change its input.
+            return _Prepared(parsed=parsed, data=data, features=self.counter.count(data))
         except BadRequestError as error:
             return Refused(status=error.status, message=str(error))
+        except Exception as error:  # noqa: BLE001  one odd request must not end the others
+            return _failed(error)
+
+    def _alone(self, prepared: "_Prepared") -> Outcome:
+        try:
+            return _answered(prepared, self.model.predict(prepared.data, prepared.parsed.params), self.signature)
         except UnfitInputError as error:
             return Refused(status=BadRequestError("").status, message=str(error))
         except Exception as error:  # noqa: BLE001  a model is somebody's code and may raise anything
-            return ModelFailed(type=type(error).__name__, reason=_first_line(error), place=_place(error))
+            return _failed(error)
+
+    def _predict_together(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        """Return a prediction for each input; none where they cannot be joined."""
+        frames = [data for data in inputs if isinstance(data, pd.DataFrame)]
+        alike = len(frames) == len(inputs) > 1 and all(frame.columns.equals(frames[0].columns) for frame in frames)
+        if not alike or not isinstance(self.signature, Columns):
+            return ()
+        try:
+            return self.model.predict(pd.concat(frames, ignore_index=True), {}).parted([len(frame) for frame in frames])
+        except Exception:  # noqa: BLE001  each is asked alone next, and says what is wrong with it
+            return ()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request that is ready for the model."""
+
+    parsed: Parsed
+    data: ModelInput
+    features: Sequence[FeatureCount]
+
+
+def _answered(prepared: _Prepared, prediction: Prediction, signature: Signature) -> Answered:
+    rows = prepared.parsed.rows
+    plain, values, nulls = _plain(prediction.answers)
+    document = {"predictions": plain}
+    if prediction.probabilistic:
+        document["scores"] = _plain(prediction.scores)[0]
+    return Answered(
+        body=json.dumps(document, allow_nan=False, separators=(",", ":")).encode(),
+        scores=_finite(prediction.scores),
+        confidences=_finite(prediction.confidences),
+        values=values,
+        nulls=nulls,
+        answers=plain if isinstance(plain, list) and len(plain) == len(rows.rows) else (),
+        inputs=partial(features_of, rows, signature),
+        classes=prediction.classes,
+        features=prepared.features,
+    )
+
+
+def _failed(error: Exception) -> ModelFailed:
+    return ModelFailed(type=type(error).__name__, reason=_first_line(error), place=_place(error))
 
 
 def open_endpoint(settings: ModelSettings, workspace: Path, report: Callable[[str], None]) -> Endpoint:

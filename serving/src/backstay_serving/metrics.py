@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from backstay_serving.distributions import Distributions
 from backstay_serving.feedback import Accepted, Conflict, Matured, Misfit, Received, Repeated, Unknown
@@ -34,6 +34,8 @@ class Metrics:
         registry: for `/metrics`.
         requests: every answered request to `/invocations`.
         errors: those answered 5xx, by kind.
+        waiting: requests that wait for the model's answer now.
+        calls: calls of the model, each for one or more requests.
         duration: seconds from a request's arrival to its answer, waiting included.
         distributions: of features, predictions and confidences.
         predictions: predicted values.
@@ -47,6 +49,8 @@ class Metrics:
     registry: CollectorRegistry
     requests: Counter
     errors: dict[ErrorKind, Counter]
+    waiting: Gauge
+    calls: Counter
     duration: Histogram
     distributions: Distributions
     predictions: Counter
@@ -117,6 +121,10 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
         registry=registry,
         requests=counter("backstay_requests_total", "Answered requests to /invocations"),
         errors={kind: errors.labels(*values, kind) for kind in ERROR_KINDS},
+        waiting=Gauge(
+            "backstay_waiting_requests", "Requests that wait for the model's answer", names, registry=registry
+        ).labels(*values),
+        calls=counter("backstay_model_calls_total", "Calls of the model, each for one or more requests"),
         duration=histogram("backstay_request_duration_seconds", "Seconds from request to answer", DURATION_EDGES),
         distributions=distributions,
         predictions=counter("backstay_predictions_total", "Predicted values"),

@@ -7,8 +7,9 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +48,28 @@ class Prediction:
     probabilistic: bool
     confidences: Array
     classes: Sequence[Any] = ()
+
+    def parted(self, lengths: Sequence[int]) -> "list[Prediction]":
+        """Part a prediction of several requests' rows into one for each.
+
+        Raises:
+            ValueError: the answers are not one a row.
+        """
+        rows = sum(lengths)
+        if not isinstance(self.answers, pd.DataFrame | pd.Series | np.ndarray) or len(self.answers) != rows:
+            raise ValueError("the answers are not one a row")
+        if {len(self.scores), len(self.confidences)} - {0, rows}:
+            raise ValueError("the scores are not one a row")
+        ends = list(accumulate(lengths))
+        return [
+            replace(
+                self,
+                answers=self.answers[end - length : end],
+                scores=self.scores[end - length : end],
+                confidences=self.confidences[end - length : end],
+            )
+            for length, end in zip(lengths, ends, strict=True)
+        ]
 
 
 class Model(Protocol):

@@ -93,6 +93,21 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class BatchSettings:
+    """How waiting requests are joined into one call of the model.
+
+    Attributes:
+        max_requests: the most in one call; 1 joins none.
+        max_wait_seconds: how long the first one of a call waits for others.
+        max_bytes: the most of all their bodies together; a larger one goes alone.
+    """
+
+    max_requests: int
+    max_wait_seconds: float
+    max_bytes: int
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """How the server answers.
 
@@ -102,6 +117,7 @@ class ServerSettings:
         drain_seconds: how long requests are still taken after SIGTERM, while the pod's address leaves the routes.
         max_body_bytes: the largest request body that is read.
         max_waiting: how many predictions may wait for the one that runs; more are answered 503 at once.
+        batch: how those that wait are joined.
     """
 
     host: str
@@ -109,6 +125,7 @@ class ServerSettings:
     drain_seconds: float
     max_body_bytes: int
     max_waiting: int
+    batch: BatchSettings
 
 
 def parse_source(uri: str) -> Source:

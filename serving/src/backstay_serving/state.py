@@ -1,5 +1,6 @@
 """How far a server is: the one value that its routes, its signals and its loading thread share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,9 @@ class Endpoint(Protocol):
 
     def answer(self, body: bytes, content_type: str) -> Outcome:
         """Answer one request; never raises."""
+
+    def answer_together(self, requests: Sequence[tuple[bytes, str]]) -> Sequence[Outcome]:
+        """Answer several requests, given by body and content type, each as if it had come alone; never raises."""
 
 
 @dataclass(frozen=True)

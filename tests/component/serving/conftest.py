@@ -25,6 +25,7 @@ from backstay_serving.predictionlog import LogSettings, NoLog
 from backstay_serving.server import DrainingServer, PoliteClose, http_config, open_records
 from backstay_serving.settings import (
     AnyDigest,
+    BatchSettings,
     Folder,
     Identity,
     ModelSettings,
@@ -142,11 +143,17 @@ def _serve(  # noqa: PLR0913  what tests vary
     drain_seconds: float = 0.0,
     max_body_bytes: int = 10_000,
     max_waiting: int = 256,
+    batch: BatchSettings = BatchSettings(1, 0.0, max_bytes=10_000),  # noqa: B008  immutable
     log: LogSettings | NoLog = NoLog(),  # noqa: B008  immutable
     feedback: FeedbackSettings = FeedbackSettings(window_seconds=60, max_predictions=100),  # noqa: B008  as above
 ) -> Iterator[Running]:
     limits = ServerSettings(
-        host="127.0.0.1", port=0, drain_seconds=drain_seconds, max_body_bytes=max_body_bytes, max_waiting=max_waiting
+        host="127.0.0.1",
+        port=0,
+        drain_seconds=drain_seconds,
+        max_body_bytes=max_body_bytes,
+        max_waiting=max_waiting,
+        batch=batch,
     )
     holder = Holder(Loading("fetching the artifacts") if endpoint is None else Ready(endpoint))
     metrics = make_metrics(IDENTITY, score_edges=())

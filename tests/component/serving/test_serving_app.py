@@ -19,6 +19,7 @@ from backstay_serving.settings import Threshold
 from backstay_serving.state import Draining, Failed, Ready
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.component.serving.conftest import OpenModel, Serve
@@ -46,6 +47,9 @@ class Scripted:
         self.entered.release()
         assert self.released.wait(10)
         return self.outcomes.pop(0)
+
+    def answer_together(self, requests: Sequence[tuple[bytes, str]]) -> Sequence[Outcome]:
+        return [self.answer(*request) for request in requests]
 
 
 def answered(*scores: float, nulls: int = 0) -> Answered:
