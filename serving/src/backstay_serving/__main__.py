@@ -1,4 +1,4 @@
-"""`python -m backstay_serving`: serve one version of an MLflow model."""
+"""`python -m backstay_serving`: serve one version of an MLflow model, or score a file with it."""
 
 import os
 import tempfile
@@ -10,10 +10,11 @@ import typer
 from backstay_serving.feedback import FeedbackSettings
 from backstay_serving.log import configure_log
 from backstay_serving.predictionlog import LogSettings, NoLog
-from backstay_serving.server import Refused, Stopped, serve
+from backstay_serving.server import Refused, Stopped, open_workspace, serve
 from backstay_serving.settings import (
     BatchSettings,
     ModelSettings,
+    Registered,
     ServerSettings,
     StartError,
     identify,
@@ -25,7 +26,7 @@ from backstay_serving.settings import (
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _TEMPORARY = Path(tempfile.gettempdir())
-_WRONG_SETTINGS, _MODEL_REFUSED = 2, 3  # exit codes
+_WRONG_SETTINGS, _MODEL_REFUSED, _NOT_SCORED = 2, 3, 4  # exit codes
 
 
 def _option(variable: str, text: str) -> typer.models.OptionInfo:
@@ -35,30 +36,36 @@ def _option(variable: str, text: str) -> typer.models.OptionInfo:
     return option
 
 
-@_app.command()
+_ModelUri = Annotated[
+    str,
+    _option("MODEL_URI", "models:/<name>/<version>, a folder with an MLmodel file, or any URI that MLflow reads."),
+]
+_ModelName = Annotated[str, _option("MODEL_NAME", "The registered model; part of MODEL_URI where that is given.")]
+_ModelVersion = Annotated[str, _option("MODEL_VERSION", "Its version.")]
+_ModelDigest = Annotated[str, _option("MODEL_DIGEST", "sha256:…; artifacts with any other digest are not loaded.")]
+_TrackingUri = Annotated[str, _option("MLFLOW_TRACKING_URI", "The MLflow server.")]
+_Threshold = Annotated[
+    str,
+    _option("SERVING_THRESHOLD", "The score, 0 to 1, from which a binary classifier answers its positive class."),
+]
+_CacheDir = Annotated[Path, _option("MODEL_CACHE_DIR", "Where the artifacts are downloaded to.")]
+
+
+@_app.callback(invoke_without_command=True)
 def _serve(  # noqa: PLR0913  the parameters of a command are its options
+    context: typer.Context,
     *,
-    model_uri: Annotated[
-        str,
-        _option("MODEL_URI", "models:/<name>/<version>, a folder with an MLmodel file, or any URI that MLflow reads."),
-    ] = "",
-    model_name: Annotated[
-        str, _option("MODEL_NAME", "The registered model; part of MODEL_URI where that is given.")
-    ] = "",
-    model_version: Annotated[str, _option("MODEL_VERSION", "Its version.")] = "",
+    model_uri: _ModelUri = "",
+    model_name: _ModelName = "",
+    model_version: _ModelVersion = "",
     model_revision: Annotated[str, _option("MODEL_REVISION", "The revision to name in answers.")] = "",
-    model_digest: Annotated[
-        str, _option("MODEL_DIGEST", "sha256:…; artifacts with any other digest are not loaded.")
-    ] = "",
-    mlflow_tracking_uri: Annotated[str, _option("MLFLOW_TRACKING_URI", "The MLflow server.")] = "",
-    serving_threshold: Annotated[
-        str,
-        _option("SERVING_THRESHOLD", "The score, 0 to 1, from which a binary classifier answers its positive class."),
-    ] = "",
+    model_digest: _ModelDigest = "",
+    mlflow_tracking_uri: _TrackingUri = "",
+    serving_threshold: _Threshold = "",
     prediction_buckets: Annotated[
         str, _option("PREDICTION_BUCKETS", "Edges of the prediction histogram, in place of those beside the model.")
     ] = "",
-    model_cache_dir: Annotated[Path, _option("MODEL_CACHE_DIR", "Where the artifacts are downloaded to.")] = _TEMPORARY,
+    model_cache_dir: _CacheDir = _TEMPORARY,
     pod_ip: Annotated[str, _option("POD_IP", "The address to listen on.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="The port to listen on.")] = 8080,
     drain_seconds: Annotated[
@@ -101,6 +108,8 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
     ] = 20_000,
 ) -> None:
     """Serve one version of an MLflow model on /invocations, with /healthz, /readyz, /version and /metrics."""
+    if context.invoked_subcommand is not None:
+        return
     configure_log()
     _limit_threads()
     try:
@@ -143,6 +152,54 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
         case Refused(reason):
             typer.echo(f"backstay-serving: {reason}", err=True)
             raise typer.Exit(_MODEL_REFUSED)
+
+
+@_app.command("score")
+def _score(  # noqa: PLR0913  as above
+    source: Annotated[Path, typer.Argument(help="The rows: .csv, .jsonl or .parquet.")],
+    target: Annotated[Path, typer.Argument(help="The file to write; its ending says how.")],
+    *,
+    model_uri: _ModelUri = "",
+    model_name: _ModelName = "",
+    model_version: _ModelVersion = "",
+    model_digest: _ModelDigest = "",
+    mlflow_tracking_uri: _TrackingUri = "",
+    serving_threshold: _Threshold = "",
+    model_cache_dir: _CacheDir = _TEMPORARY,
+) -> None:
+    """Predict for the rows of a file, with the same code as for requests."""
+    configure_log()
+    _limit_threads()
+    try:
+        found = parse_source(model_uri or _registered_uri(model_name, model_version))
+        named = isinstance(found, Registered)
+        model = ModelSettings(
+            source=found,
+            # A file says nothing of the version, so a model in a folder needs no name to be scored with.
+            identity=identify(
+                found,
+                name=model_name or ("" if named else "model"),
+                version=model_version or ("" if named else "0"),
+                revision="",
+            ),
+            digest=parse_digest(model_digest),
+            decision=parse_threshold(serving_threshold),
+            tracking_uri=mlflow_tracking_uri,
+            download_folder=model_cache_dir,
+        )
+    except StartError as error:
+        typer.echo(f"backstay-serving: {error}", err=True)
+        raise typer.Exit(_WRONG_SETTINGS) from error
+    from backstay_serving.endpoint import open_endpoint  # noqa: PLC0415  imports pandas and scikit-learn
+    from backstay_serving.score import ScoreError, score  # noqa: PLC0415  as above
+
+    try:
+        with open_workspace(model.download_folder) as workspace:
+            rows = score(open_endpoint(model, Path(workspace), lambda _: None), source, target)
+    except (StartError, ScoreError) as error:
+        typer.echo(f"backstay-serving: {error}", err=True)
+        raise typer.Exit(_MODEL_REFUSED if isinstance(error, StartError) else _NOT_SCORED) from error
+    typer.echo(f"{rows} rows scored into {target}")
 
 
 def _registered_uri(name: str, version: str) -> str:

@@ -134,7 +134,7 @@ def serve(
         StartError: the address cannot be listened on, or the download folder or the log cannot be written to.
     """
     with (
-        _workspace(model.download_folder) as workspace,
+        open_workspace(model.download_folder) as workspace,
         _listen(server) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
@@ -225,7 +225,12 @@ def _post(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(act)
 
 
-def _workspace(parent: Path) -> TemporaryDirectory[str]:
+def open_workspace(parent: Path) -> TemporaryDirectory[str]:
+    """Make a folder for downloads, which is removed at the end.
+
+    Raises:
+        StartError: the parent cannot be written to.
+    """
     try:
         return TemporaryDirectory(prefix="backstay-serving-", dir=parent)
     except OSError as error:
