@@ -27,6 +27,7 @@ from backstay_serving.settings import Identity, StartError
 _LOG = logging.getLogger(__name__)
 _MOST_WAITING = 10_000  # lines; some 10 MB for thirty features
 _CLOSE_SECONDS = 3.0
+_ROUND_SECONDS = 0.1
 REDACTED = "[redacted]"
 
 DropReason = Literal["queue_full", "write_failed"]
@@ -115,7 +116,6 @@ class PredictionLog:
             if fits:
                 self._waiting += lines
                 self._queue.append((request_id, time.time() if now is None else now, answered))
-                self._changed.notify()
         if not fits:
             self._counts.dropped("queue_full", lines)
 
@@ -135,9 +135,13 @@ class PredictionLog:
     def _write(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closing)
                 if not self._queue:
-                    break
+                    # By the clock, not woken for each answer: that would take the processor from the next prediction.
+                    self._changed.wait_for(lambda: self._closing, timeout=_ROUND_SECONDS)
+                if not self._queue:
+                    if self._closing:
+                        break
+                    continue
                 request_id, at, answered = self._queue.popleft()
             try:
                 for line in lines_of(request_id, at, answered, facts=self._facts, redact=self._settings.redact):
