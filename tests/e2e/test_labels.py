@@ -9,7 +9,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-from backstay_playground.demo.stage import Pace
+from backstay_playground.demo.stage import MODEL, REPOSITORY, Pace
 from backstay_playground.demo.traffic import Answer, tally
 
 pytestmark = pytest.mark.e2e
@@ -24,6 +24,7 @@ PACE = Pace(
     warm_for="5s",
     signals=(ERRORS, WRONG),
     config=(("feedbackWindowSeconds", str(WINDOW)),),
+    incident="issue",
 )
 
 
@@ -84,6 +85,16 @@ def test_a_version_that_is_only_wrong_is_rolled_back_for_labels_that_came_later(
     assert rollback.reason.startswith("wrong ")
     assert [v for v, outcome in tally(traffic.answers()).answers.items() if outcome["error"]] == []
     assert traffic.lost() == []
+    issue = delivery.observer.model.wait(
+        "the rollback is on record at the forge",
+        lambda body: body.get("status", {}).get("rollback", {}).get("incident"),
+        timeout=60,
+    ).body["status"]["rollback"]["incident"]
+    number = issue.rsplit("/", 1)[1]
+    told = delivery.stage.playground.gitea.call("GET", f"/repos/models/{REPOSITORY}/issues/{number}").json()
+    assert told["title"].startswith(f"Version 6 of {MODEL} failed in {delivery.target.environment}: wrong ")
+    assert rollback.commit in told["body"]
+    assert rollback.bad_commit in told["body"]
     with delivery.stage.clone() as clone:
         trailers = clone.trailers(rollback.commit)
     assert any("signal=wrong" in line for line in trailers["Backstay-Evidence"]), json.dumps(trailers)

@@ -51,7 +51,8 @@ class FeatureCounter:
         features, width = self._padded.shape
         flat = (buckets + np.arange(features) * (width + 1))[known]
         counts = np.bincount(flat, minlength=features * (width + 1)).reshape(features, width + 1)
-        sums = np.where(known, block, 0.0).sum(axis=0)
+        with np.errstate(over="ignore"):  # callers may send what no sum can hold; the buckets still count it
+            sums = np.where(known, block, 0.0).sum(axis=0)
         nulls = (~known).sum(axis=0)
         return [
             # The padding's buckets are empty but for the last, which nothing lies beyond.

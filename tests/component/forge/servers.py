@@ -56,6 +56,7 @@ class Server:
         self.wrong_use: list[str] = []
         self.answers_lost = 0
         self.messages: list[str] = []
+        self.issues: list[dict[str, Any]] = []
         self.url = ""
 
     def handle(self, method: str, path: str, query: dict[str, str], body: dict[str, Any]) -> Answer:
@@ -82,6 +83,9 @@ class Server:
         made = Request(len(self.requests) + 1, branch, base, title, body, self.branches[branch])
         self.requests.append(made)
         return made
+
+    def _newest_issues(self, query: dict[str, str], usual: str) -> list[dict[str, Any]]:
+        return self.issues[::-1][: int(query.get("per_page", usual))]
 
     def request(self, number: str) -> Request:
         found = self.requests[int(number) - 1]
@@ -118,6 +122,8 @@ class GitHubServer(Server):
             ("PATCH", rf"{base}/pulls/(\d+)", self._edit),
             ("PUT", rf"{base}/pulls/(\d+)/merge", self._merge),
             ("POST", rf"{base}/issues/(\d+)/labels", self._label),
+            ("GET", f"{base}/issues", lambda query, _: (200, self._newest_issues(query, "30"))),
+            ("POST", f"{base}/issues", self._open_issue),
             ("GET", rf"{base}/issues/(\d+)/comments", self._list_comments),
             ("POST", rf"{base}/issues/(\d+)/comments", self._comment),
             ("PATCH", rf"{base}/issues/comments/(\d+)", self._edit_comment),
@@ -192,6 +198,13 @@ class GitHubServer(Server):
     def _one(self, _: dict[str, str], __: dict[str, Any], number: str) -> Answer:
         return 200, self._shown(self.request(number))
 
+    def _open_issue(self, _: dict[str, str], body: dict[str, Any]) -> Answer:
+        number = len(self.issues) + 1
+        page = f"{self.url}/{OWNER}/{NAME}/issues/{number}"
+        made = {"number": number, "html_url": page, "title": body["title"], "body": body.get("body", "")}
+        self.issues.append({**made, "labels": [{"name": name} for name in body.get("labels", ())]})
+        return 201, self.issues[-1]
+
     def _list_comments(self, _: dict[str, str], __: dict[str, Any], number: str) -> Answer:
         return 200, self._comments(self.request(number))
 
@@ -265,6 +278,8 @@ class GitLabServer(Server):
             ("GET", rf"{base}/(\d+)/notes", self._notes),
             ("POST", rf"{base}/(\d+)/notes", self._note),
             ("PUT", rf"{base}/(\d+)/notes/(\d+)", self._edit_note),
+            ("GET", f"{re.escape(self.prefix)}/issues", lambda query, _: (200, self._newest_issues(query, "20"))),
+            ("POST", f"{re.escape(self.prefix)}/issues", self._open_issue),
         ]
 
     def _list(self, query: dict[str, str], _: dict[str, Any]) -> Answer:
@@ -310,6 +325,21 @@ class GitLabServer(Server):
 
     def _one(self, _: dict[str, str], __: dict[str, Any], number: str) -> Answer:
         return 200, self._shown(self.request(number))
+
+    def _open_issue(self, _: dict[str, str], body: dict[str, Any]) -> Answer:
+        number = len(self.issues) + 1
+        page = f"{self.url}/{OWNER}/{NAME}/-/issues/{number}"
+        labels = [name for name in body.get("labels", "").split(",") if name]
+        self.issues.append(
+            {
+                "iid": number,
+                "web_url": page,
+                "title": body["title"],
+                "description": body.get("description", ""),
+                "labels": labels,
+            }
+        )
+        return 201, self.issues[-1]
 
     def _notes(self, _: dict[str, str], __: dict[str, Any], number: str) -> Answer:
         return 200, self.request(number).comments

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from backstay.adapters.forge import (
     Merged,
     Proposal,
     PullRequestState,
+    Report,
 )
 from backstay.adapters.forge.choose import forge_of
 from backstay_playground.gitea import Gitea
@@ -52,7 +54,12 @@ class Playing(Protocol):
     def close(self, number: int) -> None: ...
     def delete_branch(self, branch: str = BRANCH) -> None: ...
     def comments(self, number: int) -> list[str]: ...
+    def issues(self) -> list[tuple[str, set[str]]]: ...
     def message(self, commit: str) -> str: ...
+
+
+def _name(label: Any) -> str:
+    return str(label["name"] if isinstance(label, dict) else label)
 
 
 class Documented:
@@ -79,6 +86,9 @@ class Documented:
 
     def comments(self, number: int) -> list[str]:
         return [comment["body"] for comment in self.server.requests[number - 1].comments]
+
+    def issues(self) -> list[tuple[str, set[str]]]:
+        return [(one["title"], {_name(label) for label in one["labels"]}) for one in self.server.issues]
 
     def message(self, commit: str) -> str:
         assert self.server.branches["main"] == commit
@@ -110,6 +120,10 @@ class Real:
             assert time.monotonic() < end
             time.sleep(0.1)
         return head
+
+    def issues(self) -> list[tuple[str, set[str]]]:
+        found = self.ask("GET", "/issues?type=issues&state=all")
+        return [(one["title"], {_name(label) for label in one["labels"]}) for one in found]
 
     def git(self, *arguments: str) -> str:
         return self.gitea.git(*arguments, cwd=self.folder)
@@ -272,6 +286,15 @@ def test_a_comment_is_written_once_for_a_marker(playing: Playing) -> None:
         playing.forge.comment(number, marker="backstay verify", body=text)
     playing.forge.comment(number, marker="other", body="another")
     assert playing.comments(number) == ["<!-- backstay verify -->\nsecond", "<!-- other -->\nanother"]
+
+
+def test_an_issue_is_opened_once_for_a_marker(playing: Playing) -> None:
+    report = Report("backstay-incident: 1", "Version 3 of fraud failed", "| when | what |", ("backstay", "incident"))
+    first = playing.forge.report(report)
+    assert playing.forge.report(report) == first
+    other = playing.forge.report(replace(report, marker="backstay-incident: 2"))
+    assert other != first
+    assert playing.issues() == [("Version 3 of fraud failed", {"backstay", "incident"})] * 2
 
 
 def test_a_branch_that_is_not_there_is_refused(playing: Playing) -> None:

@@ -214,6 +214,10 @@ def test_clusters_divide_the_evidence_and_pods_that_differ_widen_the_tolerance()
     assert 0 < bursty < plain / 2
     assert log_e(uneven, ERRORS) < plain
     assert "limit 40" in assess(uneven, ERRORS).sentence
+    assert "bursts" not in assess(uneven, ERRORS).sentence
+    told = assess(fold(Memory(learnt={"errors": Learnt(phi=3.0)}), interval, ERRORS), ERRORS)
+    assert told.sentence.endswith(", weighed for bursts of 3")
+    assert all(line.endswith(" phi=3") for line in told.details)
 
 
 def test_no_harm_starts_again_at_every_step_and_stands_at_full_traffic() -> None:

@@ -21,7 +21,7 @@ def proposal_of(request: RollbackRequest, *, base: str) -> Proposal:
     subject, body, trailers = rollback_message(request).strip().split("\n\n", 2)
     parts = [
         " ".join(body.splitlines()),
-        _table(request.evidence),
+        evidence_table(request.evidence),
         (
             f"No request reaches version {request.bad.version} any more, whether this is merged or not. Until it is, "
             "Git declares a version that does not run, and Argo CD goes on applying it in vain."
@@ -37,7 +37,8 @@ def proposal_of(request: RollbackRequest, *, base: str) -> Proposal:
     )
 
 
-def _table(evidence: tuple[str, ...]) -> str:
+def evidence_table(evidence: tuple[str, ...]) -> str:
+    """Put the lines of a verdict into a Markdown table; empty without any."""
     rows = [dict(_FIELD.findall(line)) for line in evidence]
     columns = [column for column in _COLUMNS if any(row.get(column) for row in rows)]
     if not columns:

@@ -24,6 +24,7 @@ from backstay.adapters.kubernetes import (
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, observe
 from backstay.controller.gitops import GitOps
+from backstay.controller.incidents import Incidents
 from backstay.controller.promotions import Promotions
 from backstay.controller.registrygates import RegistryGates
 from backstay.controller.store import Children, Store
@@ -41,6 +42,7 @@ from backstay.domain.actions import (
     RecallStable,
     RefreshApplication,
     RememberStable,
+    ReportIncident,
     Retire,
     ShiftTraffic,
     TellRegistry,
@@ -70,6 +72,7 @@ class Hands:
         gitops: GitOps,
         promotions: Promotions,
         gates: RegistryGates,
+        incidents: Incidents,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -77,6 +80,7 @@ class Hands:
         self._gitops = gitops
         self._promotions = promotions
         self._gates = gates
+        self._incidents = incidents
         self._gateway_known = False
         # What an object looked like after we wrote it although it held something else than what we asked for (an
         # admission webhook, a normalised quantity): without this memory it would be written for ever.
@@ -142,6 +146,8 @@ class Hands:
                 self._gates.ask(desired)
             case TellRegistry(record):
                 self._gates.tell(desired, record)
+            case ReportIncident(record, started_at):
+                self._incidents.report(desired, record, started_at)
             case RefreshApplication(commit):
                 await self._gitops.refresh(desired, commit)
             case RememberStable(version):

@@ -31,6 +31,7 @@ from backstay.controller import metrics
 from backstay.controller.background import Background
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
+from backstay.controller.incidents import Incidents
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
@@ -85,6 +86,7 @@ class Controller:
             gitops=self.gitops,
             promotions=Promotions(self.gitops, self.background, time.time),
             policy=policy,
+            incidents=Incidents(self.gitops, self.background, time.time),
             gates=RegistryGates(policy, self.background, time.time, lambda: self.gitops.cluster_name),
             evidence=self.evidence,
             clock=time.time,

@@ -23,6 +23,7 @@ from backstay.controller.act import BlockedError, Hands
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
 from backstay.controller.gitops import GitOps
+from backstay.controller.incidents import Incidents
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
@@ -57,6 +58,7 @@ class Reconciler:
         promotions: Promotions,
         policy: PromotionPolicy,
         gates: RegistryGates,
+        incidents: Incidents,
         evidence: EvidenceLoop,
         clock: Callable[[], float],
     ) -> None:
@@ -71,8 +73,15 @@ class Reconciler:
         self._clock = clock
         self._policy = policy
         self._gates = gates
+        self._incidents = incidents
         self._hands = Hands(
-            cluster=cluster, store=store, provider=provider, gitops=gitops, promotions=promotions, gates=gates
+            cluster=cluster,
+            store=store,
+            provider=provider,
+            gitops=gitops,
+            promotions=promotions,
+            gates=gates,
+            incidents=incidents,
         )
         self._shifted: dict[Key, float] = {}
         self._drained: dict[tuple[Key, Backend], float] = {}
@@ -163,6 +172,7 @@ class Reconciler:
             promotion=self._promotions.answer(key, snapshot.status.promotion),
             gates=self._gates.answer(desired),
             told_registry=self._gates.told(key, record),
+            incident=self._incidents.answer(key, record),
         )
 
     def _violations(self, desired: ModelDeployment, status: Status) -> tuple[str, ...]:
@@ -329,6 +339,7 @@ class Reconciler:
         self._gitops.forget(key)
         self._promotions.forget(key)
         self._gates.forget(key)
+        self._incidents.forget(key)
         self._hands.forget(key)
         self._shifted.pop(key, None)
         self._written.pop(key, None)

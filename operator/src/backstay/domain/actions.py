@@ -113,6 +113,14 @@ class TellRegistry:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportIncident:
+    """Have an issue at the forge for a rollback that is done; ``started_at`` is when the rollout began."""
+
+    rollback: RollbackRecord
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RefreshApplication:
     """Have Argo CD look at Git now, until it has synced this commit or one that contains it."""
 
@@ -157,6 +165,7 @@ Action = (
     | WithdrawPromotion
     | AskGates
     | TellRegistry
+    | ReportIncident
     | RefreshApplication
     | RememberStable
     | Announce

@@ -224,6 +224,33 @@ class GatesAnswered:
 GatesAnswer = GatesUnasked | GatesUnavailable | GatesAnswered
 
 
+# What became of the issue that puts a rollback on record.
+
+
+@dataclass(frozen=True, slots=True)
+class Unreported:
+    """There is none yet; ``waiting`` says what is in the way, where anything is."""
+
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """It is open."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreportable:
+    """There will be none; ``reason`` is a sentence with the remedy."""
+
+    reason: str
+
+
+IncidentAnswer = Unreported | Reported | Unreportable
+
+
 @dataclass(frozen=True, slots=True)
 class Synced:
     """Argo CD has applied the commit, or one that contains it."""
@@ -265,7 +292,7 @@ class Observed:
     ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that brought what is declared,
     empty while nobody knows; ``cluster`` is the configured name of this cluster; ``violations`` is what the promotion
     policy has against starting what is declared, ``gates`` what the registry says of it; ``told_registry`` is whether
-    the registry knows of the rollback on record.
+    the registry knows of the rollback on record, ``incident`` what became of its issue.
     """
 
     cluster: str = ""
@@ -283,6 +310,7 @@ class Observed:
     promotion: PromotionAnswer = field(default_factory=PromotionPending)
     gates: GatesAnswer = field(default_factory=GatesUnasked)
     told_registry: bool = False
+    incident: IncidentAnswer = field(default_factory=Unreported)
 
     def ready(self, backend: Backend) -> int:
         """Count the ready pods of a backend."""

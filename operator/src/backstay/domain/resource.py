@@ -147,6 +147,13 @@ class Merge(StrEnum):
     MANUAL = "manual"
 
 
+class Incident(StrEnum):
+    """Where each rollback is put on record for people: nowhere, or as an issue at the forge."""
+
+    NONE = "none"
+    ISSUE = "issue"
+
+
 @dataclass(frozen=True, slots=True)
 class RollbackPolicy:
     """What happens to Git when a version fails, and how long (seconds) the one before a promotion stays warm."""
@@ -154,6 +161,7 @@ class RollbackPolicy:
     write_back: WriteBack = WriteBack.COMMIT
     merge: Merge = Merge.AUTOMATIC
     warm_for: float = 86400.0
+    incident: Incident = Incident.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +366,7 @@ def _rollback(rollback: Mapping[str, Any]) -> RollbackPolicy:
         write_back=WriteBack(rollback.get("writeBack", "commit")),
         merge=Merge(rollback.get("merge", "automatic")),
         warm_for=seconds(rollback.get("warmFor", "24h")),
+        incident=Incident(rollback.get("incident", "none")),
     )
 
 

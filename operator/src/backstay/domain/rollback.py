@@ -6,11 +6,24 @@ from backstay.domain.actions import (
     CommitRollback,
     LocateRollback,
     RefreshApplication,
+    ReportIncident,
     TellRegistry,
     WithdrawRollback,
 )
-from backstay.domain.observed import Located, Mark, NotSynced, Proposed, Synced, Unwritten, WriteRefused, Written
-from backstay.domain.resource import Rejection
+from backstay.domain.observed import (
+    Located,
+    Mark,
+    NotSynced,
+    Proposed,
+    Reported,
+    Synced,
+    Unreportable,
+    Unreported,
+    Unwritten,
+    WriteRefused,
+    Written,
+)
+from backstay.domain.resource import Incident, Rejection
 from backstay.domain.split import split
 from backstay.domain.status import (
     REJECTED_LENGTH,
@@ -105,6 +118,7 @@ def lifted(turn: Turn, mark: Mark) -> bool:
 def advance(turn: Turn) -> None:
     """Take the rollback on record one stage further."""
     _tell_registry(turn)
+    _report(turn)
     record = turn.status.rollback
     if record is None or record.state is RollbackState.DONE:
         return
@@ -128,6 +142,26 @@ def _tell_registry(turn: Turn) -> None:
         return
     turn.act(TellRegistry(record))
     turn.wake_in(_TELL_AGAIN)
+
+
+def _report(turn: Turn) -> None:
+    """Have a rollback that is done put on record for people, once."""
+    record = turn.status.rollback
+    if record is None or record.state is not RollbackState.DONE or record.incident or record.revision_only:
+        return
+    if turn.desired.rollback.incident is Incident.NONE:
+        return
+    match turn.observed.incident:
+        case Reported(url):
+            turn.note(rollback=replace(record, incident=url))
+            turn.announce("IncidentReported", f"{url} is about the rollback of version {record.from_version}")
+        case Unreportable(reason):
+            turn.note(rollback=replace(record, incident=f"none: {reason}"))
+            turn.announce("IncidentNotReported", reason, warning=True)
+        case Unreported():
+            ended = [one for one in turn.status.history if one.version == record.from_version]
+            turn.act(ReportIncident(record, ended[-1].started_at if ended else 0.0))
+            turn.wake_in(_TELL_AGAIN)
 
 
 def describe(turn: Turn, record: RollbackRecord) -> None:

@@ -96,7 +96,7 @@ class RollbackRecord:
     ``revision_only`` marks the failure of another revision of the version that stays: nothing is changed in Git then.
     ``inconclusive`` marks a deadline that passed without evidence: Git goes back, but the version may be tried again.
     ``pull_request`` is the address of the one that changes Git, where the branch is not written to directly. ``told``
-    marks that the registry knows.
+    marks that the registry knows; ``incident`` is the address of the issue, or why there is none.
     """
 
     rollout: str
@@ -121,6 +121,7 @@ class RollbackRecord:
     note: str = ""
     evidence: tuple[str, ...] = ()
     told: bool = False
+    incident: str = ""
 
 
 class PromotionState(StrEnum):

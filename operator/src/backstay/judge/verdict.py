@@ -16,6 +16,8 @@ from backstay.judge.process import layout, log_evidence
 
 # An edge beyond which fewer of the requests lie says too little to be asked for evidence of no harm.
 _RARE = 0.01
+# From this size on clusters are worth telling of.
+_BURSTY = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def _compared(memory: Memory, panel: Panel) -> dict[str, SignalVerdict]:
             judged[name] = _without_data(name, f"{name}: no requests to compare yet")
             continue
         verdict = Verdict.FAIL if name in failing else _promotable(part, process, memory)
-        judged[name] = _tell(part, process, verdict, (log_e[name], -math.log(alpha * part.share)))
+        phi = memory.learnt[name].phi if name in memory.learnt else 1.0
+        judged[name] = _tell(part, process, verdict, (log_e[name], -math.log(alpha * part.share)), phi=phi)
     if failing and not any(log_e[p.signal.name] >= -math.log(alpha * p.share) for p in parts if p.signal.name in log_e):
         last = [name for name in judged if name in failing][-1]
         mean = f"E = {wording.evidence(together(log_e, panel))}, limit {wording.limit(-math.log(alpha))}"
@@ -150,10 +153,14 @@ def _harmless(part: Part, process: Process, no_harm: NoHarm) -> bool:
     return bool((process.row[at["no_harm"]][asked] >= -math.log(no_harm.level)).all()) and bool(asked.any())
 
 
-def _tell(part: Part, process: Process, verdict: Verdict, scale: tuple[float, float]) -> SignalVerdict:
+def _tell(part: Part, process: Process, verdict: Verdict, scale: tuple[float, float], *, phi: float) -> SignalVerdict:
     name, (log_e, log_limit) = part.signal.name, scale
     effect = effect_of(part, process.row)
     weighed = f"E = {wording.evidence(log_e)}, limit {wording.limit(log_limit)}"
+    bursts, clusters = "", ""
+    if phi >= _BURSTY:
+        # So that nobody wonders why so many events weigh so little.
+        bursts, clusters = f", weighed for bursts of {phi:.2g}", f" phi={phi:.3g}"
     match effect:
         case Shifted():
             what, value, times = f"{name}: PSI {effect.psi:.3f}", f"value={effect.psi:.3f} effect=psi", ""
@@ -166,9 +173,9 @@ def _tell(part: Part, process: Process, verdict: Verdict, scale: tuple[float, fl
     return SignalVerdict(
         name=name,
         verdict=verdict,
-        sentence=f"{what}{times} on {effect.requests:,.0f} requests, {weighed}",
+        sentence=f"{what}{times} on {effect.requests:,.0f} requests, {weighed}{bursts}",
         line=f"signal={name} verdict={verdict} {value} requests={effect.requests:.0f} "
-        f"E={wording.evidence(log_e)} limit={wording.limit(log_limit)}",
+        f"E={wording.evidence(log_e)} limit={wording.limit(log_limit)}{clusters}",
         log_e=log_e,
         effect=effect,
     )

@@ -87,6 +87,7 @@ class Pace:
     baseline: bool = True
     progress_deadline: str = "10m"
     on_gate_failure: str = "hold"
+    incident: str = "none"
     config: tuple[tuple[str, str], ...] = ()
     write_back: str = "commit"
     merge: str = "automatic"
@@ -112,7 +113,12 @@ class Pace:
                         "progressDeadline": self.progress_deadline,
                     },
                     "analysis": {"interval": self.interval, **signals},
-                    "rollback": {"writeBack": self.write_back, "merge": self.merge, "warmFor": self.warm_for},
+                    "rollback": {
+                        "writeBack": self.write_back,
+                        "merge": self.merge,
+                        "warmFor": self.warm_for,
+                        "incident": self.incident,
+                    },
                     **promotion,
                 },
             },

@@ -61,6 +61,26 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """An issue to be opened; the body is Markdown. ``marker`` stands in it unseen, so that it is opened once."""
+
+    marker: str
+    title: str
+    body: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """What the body of the issue contains."""
+        return f"<!-- {self.marker} -->"
+
+    @property
+    def text(self) -> str:
+        """The body with the marker."""
+        return f"{self.body}\n{self.mark}\n"
+
+
+@dataclass(frozen=True, slots=True)
 class Merged:
     """The pull request is merged: ``commit`` is the one on the base branch."""
 
@@ -100,3 +120,6 @@ class Forge(Protocol):
 
     def comment(self, number: int, *, marker: str, body: str) -> None:
         """Write a comment, or another text into the one with the same marker."""
+
+    def report(self, report: Report) -> str:
+        """Open an issue, unless one of the newest has its marker, and return the address."""

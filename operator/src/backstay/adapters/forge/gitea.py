@@ -8,7 +8,15 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from urllib3.util import Retry
 
-from backstay.adapters.forge import AwaitingMerge, Merged, MergeOutcome, Proposal, PullRequest, PullRequestState
+from backstay.adapters.forge import (
+    AwaitingMerge,
+    Merged,
+    MergeOutcome,
+    Proposal,
+    PullRequest,
+    PullRequestState,
+    Report,
+)
 from backstay.adapters.forge.place import CONNECT_SECONDS, READ_SECONDS, Place
 
 _PAGE, _MOST_PAGES = 50, 10
@@ -119,6 +127,16 @@ class Gitea:
             self._ask("POST", f"/issues/{number}/comments", what, {"body": text})
         elif same[0]["body"] != text:
             self._ask("PATCH", f"/issues/comments/{same[0]['id']}", what, {"body": text})
+
+    def report(self, report: Report) -> str:
+        """Open an issue, unless one of the newest has its marker, and return the address."""
+        recent = self._ask("GET", f"/issues?type=issues&state=all&limit={_PAGE}", "list issues")
+        known = next((one for one in recent if report.mark in str(one.get("body") or "")), None)
+        if known is None:
+            content = {"title": report.title, "body": report.text}
+            known = self._ask("POST", "/issues", "open an issue", content)
+            self._label(int(known["number"]), sorted(report.labels))
+        return str(known["html_url"])
 
     def _recent(self) -> Iterator[Mapping[str, Any]]:
         for page in range(1, _MOST_PAGES + 1):

@@ -9,7 +9,15 @@ import requests
 from github import Auth, Github, GithubException
 from github.PullRequest import PullRequest as Pull
 
-from backstay.adapters.forge import AwaitingMerge, Merged, MergeOutcome, Proposal, PullRequest, PullRequestState
+from backstay.adapters.forge import (
+    AwaitingMerge,
+    Merged,
+    MergeOutcome,
+    Proposal,
+    PullRequest,
+    PullRequestState,
+    Report,
+)
 from backstay.adapters.forge.place import READ_SECONDS, Place
 
 _NOT_ALLOWED, _CONFLICT, _UNPROCESSABLE = 405, 409, 422
@@ -89,6 +97,15 @@ class GitHub:
                         known.edit(text)
                     return
             pull.create_issue_comment(text)
+
+    def report(self, report: Report) -> str:
+        """Open an issue, unless one of the newest has its marker, and return the address."""
+        with self._asking("open an issue"):
+            recent = self._repository.get_issues(state="all", sort="created", direction="desc").get_page(0)
+            known = next((one for one in recent if report.mark in (one.body or "")), None)
+            if known is None:
+                known = self._repository.create_issue(report.title, body=report.text, labels=list(report.labels))
+            return known.html_url
 
     def _newest(self, branch: str) -> Pull | None:
         pulls = self._repository.get_pulls(

@@ -7,7 +7,15 @@ from typing import Any
 import requests
 from gitlab import Gitlab, GitlabError
 
-from backstay.adapters.forge import AwaitingMerge, Merged, MergeOutcome, Proposal, PullRequest, PullRequestState
+from backstay.adapters.forge import (
+    AwaitingMerge,
+    Merged,
+    MergeOutcome,
+    Proposal,
+    PullRequest,
+    PullRequestState,
+    Report,
+)
 from backstay.adapters.forge.place import READ_SECONDS, Place
 
 _UNAUTHORISED, _NOT_ALLOWED, _NOT_ACCEPTABLE, _CONFLICT, _UNPROCESSABLE = 401, 405, 406, 409, 422
@@ -108,6 +116,18 @@ class GitLab:
                         note.save()
                     return
             known.notes.create({"body": text})
+
+    def report(self, report: Report) -> str:
+        """Open an issue, unless one of the newest has its marker, and return the address."""
+        with self._asking("open an issue"):
+            recent = self._project.issues.list(scope="all", order_by="created_at", sort="desc", get_all=False)
+            known = next((one for one in recent if report.mark in (one.description or "")), None)
+            if known is None:
+                labels = ",".join(report.labels)
+                known = self._project.issues.create(
+                    {"title": report.title, "description": report.text, "labels": labels}
+                )
+            return str(known.web_url)
 
     def _newest(self, branch: str) -> Any:
         found = self._project.mergerequests.list(
