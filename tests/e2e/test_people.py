@@ -123,7 +123,7 @@ def test_an_aborted_version_goes_back_in_git_and_is_tried_again_when_a_commit_sa
     assert model["version"] == "1"
     assert model["rejectedVersions"] == [{"version": "3", "digest": known.digest, "rollbackID": first["id"]}]
 
-    model.update(version="3", digest=known.digest, retryOf=first["id"])
+    model.update(version="3", digest=known.digest, runID=known.run_id, retryOf=first["id"])
     del model["rejectedVersions"]
     traffic = delivery.traffic()
     again = time.time()
