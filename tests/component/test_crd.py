@@ -183,7 +183,7 @@ def test_defaults_are_filled_in(bare_cluster: Cluster) -> None:
         "profile": "backstay",
         "signals": [{"name": "errors", "weight": 1, "comparison": {"events": "errors", "tolerance": 1}}],
     }
-    assert spec["rollback"] == {"writeBack": "commit", "merge": "automatic", "warmFor": "24h"}
+    assert spec["rollback"] == {"writeBack": "commit", "merge": "automatic", "incident": "none", "warmFor": "24h"}
 
 
 @pytest.mark.usefixtures("applied")
