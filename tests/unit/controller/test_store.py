@@ -73,6 +73,14 @@ def test_the_deletion_of_an_earlier_object_of_the_same_name_does_not_drop_the_ne
     assert store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa") is not None
 
 
+def test_a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() -> None:
+    store = Store(lambda _: None)
+    store.put_child(DEPLOYMENT, child(1))
+    store.drop_child(DEPLOYMENT, child(3))
+    store.put_child(DEPLOYMENT, child(2))
+    assert store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa") is None
+
+
 def test_a_full_listing_drops_what_is_gone() -> None:
     store = Store(lambda _: None)
     store.put_child(DEPLOYMENT, child(1))

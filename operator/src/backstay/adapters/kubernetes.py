@@ -59,10 +59,18 @@ class Kind:
         """Return the API group; empty for the core group."""
         return self.api_version.rpartition("/")[0]
 
+    @property
+    def version_path(self) -> str:
+        """Return the URL path at which the API server lists the kinds of this group and version."""
+        return f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
+
+    def __str__(self) -> str:
+        """Name it for people."""
+        return f"{self.kind} ({self.api_version})"
+
     def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
         """Build the URL path; without a namespace, that of all namespaces or of a cluster-wide kind."""
-        prefix = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
-        parts = [prefix]
+        parts = [self.version_path]
         if namespace is not None:
             parts.append(f"namespaces/{quote(namespace, safe='')}")
         parts.append(self.plural)
@@ -129,6 +137,14 @@ class Cluster:
             if not token:
                 return items
             query["continue"] = token
+
+    async def serves(self, kind: Kind) -> bool:
+        """Tell whether the API server lists a kind, as it does shortly after its definition was created."""
+        try:
+            listed = await self._request("GET", kind, kind.version_path)
+        except (MissingKindError, NotFoundError):
+            return False
+        return any(resource["name"] == kind.plural for resource in listed["resources"])
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Create an object."""
@@ -226,11 +242,7 @@ def _error(kind: Kind, path: str, status: int | None, body: bytes | str | None) 
     sentence = f"{kind.kind} {path.rsplit('/', 1)[-1]}: {message}"
     if status == HTTPStatus.NOT_FOUND:
         named = document.get("details", {}).get("name")
-        return (
-            NotFoundError(sentence)
-            if named
-            else MissingKindError(f"The API server does not know {kind.kind} ({kind.api_version})")
-        )
+        return NotFoundError(sentence) if named else MissingKindError(f"The API server does not know {kind}")
     if status in (HTTPStatus.CONFLICT, HTTPStatus.GONE):
         return ConflictError(sentence)
     if (

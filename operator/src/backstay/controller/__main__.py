@@ -15,7 +15,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for chatty in ("kopf", "aiohttp.access", "git"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It warns of a missing kind at every change of any definition; our own warning at the start says it once.
+    # It warns of kinds that are missing, as the controller does in words of its own.
     logging.getLogger("kopf._core.reactor.observation").setLevel(logging.ERROR)
     # It warns of each retry, of which the last one is told by whoever asked.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -45,6 +45,7 @@ from backstay.domain.resource import GROUP, Key
 _LOG = logging.getLogger(__name__)
 
 _RESYNC = 300.0
+_LOOK_FOR_KINDS = 2.0
 _PATIENCE = 120.0
 _START_AGAIN_AFTER = 5.0
 _RIGHTS: tuple[tuple[Kind, str, str], ...] = (
@@ -92,6 +93,8 @@ class Controller:
             clock=time.time,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._missing: tuple[Kind, ...] = ()
+        self.has_new_kinds = asyncio.Event()
         metrics.QUEUE_DEPTH.set_function(lambda: len(self.queue))
         metrics.QUEUE_AGE.set_function(self.queue.oldest_age)
 
@@ -110,9 +113,15 @@ class Controller:
             _LOG.warning(
                 "BACKSTAY_CLUSTER_NAME is not set; using the UID of kube-system, which a rebuilt cluster does not keep"
             )
-        await self._list_children()
+        if not await self.cluster.serves(MODEL_DEPLOYMENT):
+            raise MissingKindError(f"The API server does not know {MODEL_DEPLOYMENT}: apply operator/config/crd")
+        self._missing = tuple([kind for kind in CHILDREN if not await self.cluster.serves(kind)])
+        for kind in self._missing:
+            _LOG.warning("The API server does not know %s; models wait until it is installed", kind)
+        await self._list()
         workers = [self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)]
-        self._tasks = [asyncio.create_task(work) for work in (*workers, self.evidence.run(), self._resync())]
+        loops = (self.evidence.run(), self._resync(), self._look_for_kinds())
+        self._tasks = [asyncio.create_task(work) for work in (*workers, *loops)]
 
     async def stop(self) -> None:
         """End the work; nothing has to be finished, since everything can be taken up again."""
@@ -150,12 +159,10 @@ class Controller:
         )
         return bool(answer["status"]["allowed"])
 
-    async def _list_children(self) -> None:
+    async def _list(self) -> None:
         for kind in CHILDREN:
-            try:
+            if kind not in self._missing:
                 self.store.replace_children(kind, await self.cluster.list(kind, labels=SELECTOR))
-            except MissingKindError as missing:
-                _LOG.warning("%s; models wait until it is installed", missing)
         self.store.replace_models(await self.cluster.list(MODEL_DEPLOYMENT))
 
     async def _resync(self) -> None:
@@ -163,9 +170,24 @@ class Controller:
         while True:
             await asyncio.sleep(_RESYNC)
             try:
-                await self._list_children()
+                await self._list()
             except ApiError as problem:
                 _LOG.warning("The periodic listing failed: %s", problem)
+
+    async def _look_for_kinds(self) -> None:
+        """Wait until one of the kinds that are missing is installed; without any, forever."""
+        while True:
+            await asyncio.sleep(_LOOK_FOR_KINDS)
+            for kind in self._missing:
+                try:
+                    is_served = await self.cluster.serves(kind)
+                except ApiError as problem:
+                    _LOG.warning("Cannot ask for %s: %s", kind, problem)
+                    continue
+                if is_served:
+                    _LOG.warning("%s is installed now; starting again to watch it", kind)
+                    self.has_new_kinds.set()
+                    return
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -201,6 +223,7 @@ def register(controller: Controller, registry: kopf.OperatorRegistry) -> None:
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.persistence.diffbase_storage = NoDiffBase()
         settings.posting.enabled = False
+        settings.scanning.disabled = True
         settings.watching.client_timeout = 600
         settings.watching.connect_timeout = 10
         settings.watching.inactivity_timeout = 120
@@ -253,14 +276,17 @@ def _watch_child(controller: Controller, registry: kopf.OperatorRegistry, kind: 
 
 
 async def run(settings: Settings) -> None:
-    """Run until the process is told to end."""
+    """Run until the process is told to end; start again when a kind is installed that was missing."""
     start_http_server(settings.metrics_port, addr=settings.address)
-    cluster = await Cluster.connect()
-    registry = kopf.OperatorRegistry()
-    controller = Controller(settings, cluster)
-    register(controller, registry)
-    await kopf.operator(
-        registry=registry,
-        clusterwide=True,
-        liveness_endpoint=f"http://{settings.address}:{settings.health_port}/healthz",
-    )
+    while True:
+        registry = kopf.OperatorRegistry()
+        controller = Controller(settings, await Cluster.connect())
+        register(controller, registry)
+        await kopf.operator(
+            registry=registry,
+            clusterwide=True,
+            liveness_endpoint=f"http://{settings.address}:{settings.health_port}/healthz",
+            stop_flag=controller.has_new_kinds,
+        )
+        if not controller.has_new_kinds.is_set():
+            return

@@ -16,6 +16,7 @@ from backstay.adapters.manifests import others, owner_of
 from backstay.domain.resource import Key, ModelDeployment
 from backstay.domain.status import Status
 
+_GONE_KEPT = 1000
 CHILDREN = (DEPLOYMENT, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE)
 
 
@@ -56,6 +57,7 @@ class Store:
         self._changed = changed
         self.snapshots: dict[Key, Snapshot] = {}
         self.children: dict[Key, Children] = {}
+        self._gone: dict[str, None] = {}
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Take in a ModelDeployment."""
@@ -86,9 +88,9 @@ class Store:
             self._changed(key)
 
     def put_child(self, kind: Kind, body: Object) -> None:
-        """Take in an object that one of ours owns."""
+        """Take in an object that one of ours owns; the late answer to a write does not bring a deleted one back."""
         found = owner_of(body["metadata"])
-        if found is None:
+        if found is None or body["metadata"]["uid"] in self._gone:
             return
         key, _ = found
         slot = (kind.kind, body["metadata"]["name"])
@@ -108,6 +110,9 @@ class Store:
         found = owner_of(body["metadata"])
         if found is None:
             return
+        self._gone[body["metadata"]["uid"]] = None
+        if len(self._gone) > _GONE_KEPT:
+            del self._gone[next(iter(self._gone))]
         key, _ = found
         children = self.children.get(key)
         slot = (kind.kind, body["metadata"]["name"])
