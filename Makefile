@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE = --tx '2*popen//python=$(BIN)/python -I -S playground/src/backstay_playground/own_network.py' --dist loadfile --no-loadscope-reorder
 UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-judge lock clean
+.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-judge lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-rollback: setup ## Time 20 rollbacks from breach to synced (min, median, m
 
 bench-harmless: setup ## 20 rollouts of what is no different, at low traffic: none may be rolled back
 	@$(BIN)/python -m backstay_playground bench-harmless
+
+bench-shadow: setup ## What copying every request to a version in the shadow costs clients, in paired runs
+	@$(BIN)/python -m backstay_playground bench-shadow
 
 bench-crowd: setup ## 50 models of one repository fail at once while three others push to it
 	@$(BIN)/python -m backstay_playground bench-crowd

@@ -228,7 +228,7 @@ def test_the_crd_is_small_and_its_names_work(bare_cluster: Cluster) -> None:
         answer = bare_cluster.kubectl("get", name, "-n", NAMESPACE)
         assert answer.returncode == 0, answer.stderr
     explained = bare_cluster.kubectl("explain", "mdep.spec.rollout.steps")
-    assert "ends when its minDuration and" in explained.stdout
+    assert "ends when its minDuration and" in " ".join(explained.stdout.split())
 
 
 def test_columns_of_kubectl_get(bare_cluster: Cluster, applied: str) -> None:

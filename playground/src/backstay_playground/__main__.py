@@ -12,7 +12,7 @@ from rich.table import Table
 
 from backstay_playground.build import binaries
 from backstay_playground.cluster import choose_cluster
-from backstay_playground.demo.command import bench_crowd, bench_harmless, bench_rollback, play_demo
+from backstay_playground.demo.command import bench_crowd, bench_harmless, bench_rollback, bench_shadow, play_demo
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.install import apply_folder
 from backstay_playground.layout import repository_root
@@ -180,6 +180,7 @@ app.command("demo")(play_demo)
 app.command("bench-rollback")(bench_rollback)
 app.command("bench-harmless")(bench_harmless)
 app.command("bench-crowd")(bench_crowd)
+app.command("bench-shadow")(bench_shadow)
 
 
 def main() -> None:

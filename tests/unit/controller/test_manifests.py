@@ -7,7 +7,7 @@ from test_decide import declared
 
 from backstay.adapters import manifests
 from backstay.adapters.traffic.gateway_api import GatewayApi
-from backstay.domain.observed import Backend, Mark, Track
+from backstay.domain.observed import Backend, Mark, Route, Track
 
 PLAN = declared("1").plan
 
@@ -50,24 +50,30 @@ marks = st.builds(
 )
 
 
-@given(st.dictionaries(backends, st.integers(0, 100), max_size=4), st.lists(marks, max_size=3).map(tuple))
-def test_a_route_reads_back_as_it_was_written(weights: dict[Backend, int], written: tuple[Mark, ...]) -> None:
+@given(
+    st.dictionaries(backends, st.integers(0, 100), max_size=4),
+    st.dictionaries(backends, st.integers(1, 100), max_size=2),
+    st.lists(marks, max_size=3).map(tuple),
+)
+def test_a_route_reads_back_as_it_was_written(
+    weights: dict[Backend, int], copies: dict[Backend, int], written: tuple[Mark, ...]
+) -> None:
     provider = GatewayApi()
-    read = provider.read(provider.build(declared("1"), weights, written))
-    assert (dict(read.weights), read.marks, read.accepted) == (weights, written, False)
+    read = provider.read(provider.build(declared("1"), weights, copies, written))
+    assert read == Route(weights, copies, written)
 
 
 @pytest.mark.parametrize("spoilt", ["", "{}", "[1]", '[{"no": "revision"}]', "not json"])
 def test_a_spoilt_mark_is_no_crash(spoilt: str) -> None:
     provider = GatewayApi()
-    live = provider.build(declared("1"), {Backend("abc"): 100}, ())
+    live = provider.build(declared("1"), {Backend("abc"): 100}, {}, ())
     live["metadata"]["annotations"]["backstay.dev/rejected"] = spoilt
     assert provider.read(live).marks == ()
 
 
 def test_accepted_means_this_generation() -> None:
     provider = GatewayApi()
-    live = provider.build(declared("1"), {Backend("abc"): 100}, ())
+    live = provider.build(declared("1"), {Backend("abc"): 100}, {}, ())
     live["metadata"]["generation"] = 3
     condition = {"type": "Accepted", "status": "True", "observedGeneration": 2}
     live["status"] = {"parents": [{"conditions": [condition]}]}

@@ -129,8 +129,8 @@ class World:
             case Retire(backend):
                 del workloads[backend]
                 self.see(workloads=workloads)
-            case ShiftTraffic(weights, marks):
-                self.see(route=Route(dict(weights), marks, accepted=True))
+            case ShiftTraffic(weights, copies, marks):
+                self.see(route=Route(dict(weights), dict(copies), marks, accepted=True))
 
     def see(self, **changes: Any) -> None:
         self.seen = replace(self.seen, **changes)

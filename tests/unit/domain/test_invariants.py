@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_decide import World, declared, serving_1
+from test_decide import STEPS, World, declared, serving_1
 
 from backstay.domain.actions import CommitRollback
 from backstay.domain.observed import Backend, Synced, Track, Written
@@ -54,12 +54,13 @@ class Histories(RuleBasedStateMachine):
         if stable is None or stable.revision not in ready or self.world.seen.route is None:
             return
         for revision in rejected - {stable.revision}:
-            assert not self.world.weights.get(Backend(revision), 0), revision
+            assert not self.world.seen.route.feeds(Backend(revision)), revision
 
-    @rule(version=VERSIONS)
-    def commit(self, version: str) -> None:
+    @rule(version=VERSIONS, shadowed=st.booleans())
+    def commit(self, version: str, *, shadowed: bool) -> None:
         self.generation += 1
-        self.world.desired = declared(version, generation=self.generation)
+        steps = [{"shadow": {}, "minDuration": "30s"}, *STEPS] if shadowed else STEPS
+        self.world.desired = declared(version, generation=self.generation, steps=steps)
         self.turn()
 
     @rule(seconds=st.sampled_from([1, 31, 601, 90000]))
@@ -125,8 +126,14 @@ class Histories(RuleBasedStateMachine):
             return
         settled = replace(self.world)
         settled.turn()
-        for backend, weight in settled.weights.items():
-            assert not weight or settled.seen.ready(backend), backend
+        assert settled.seen.route is not None
+        for backend in {*settled.weights, *settled.seen.route.copies}:
+            assert not settled.seen.route.feeds(backend) or settled.seen.ready(backend), backend
+
+    @invariant()
+    def copies_go_only_where_the_route_can_be_drained(self) -> None:
+        if self.world.seen.route is not None:
+            assert set(self.world.seen.route.copies) <= set(self.world.weights)
 
     @invariant()
     def one_rollback_commit_for_each_failed_rollout(self) -> None:

@@ -26,9 +26,10 @@ def simulated(plan: Outlook, signal: Watched, effect: float, runs: int = 400) ->
             total = random.poisson(plan.rate * 15, runs)
             n_c = random.binomial(total, stage.weight / 100)
             c = random.binomial(n_c, signal.base * effect).astype(float)
-            s = random.binomial(total - n_c, signal.base).astype(float)
+            n_s = total if stage.shadow else total - n_c
+            s = random.binomial(n_s, signal.base).astype(float)
             hazard = 0.0 if tick else 1 / (len(plan.compared) - index)
-            state = onset.step(state, counts.increments(c, s, n_c.astype(float), (total - n_c).astype(float)), hazard)
+            state = onset.step(state, counts.increments(c, s, n_c.astype(float), n_s.astype(float)), hazard)
             seconds += 15
             hit[(onset.log_evidence(state) >= -math.log(plan.alpha * signal.share)) & np.isinf(hit)] = seconds
     return hit
@@ -41,6 +42,8 @@ def simulated(plan: Outlook, signal: Watched, effect: float, runs: int = 400) ->
         (outlook(20, Stage(10, 7200)), ERRORS, 2.0),
         (outlook(2, Stage(10, 7200)), ERRORS, 5.0),
         (outlook(20, Stage(50, 3600)), Watched("errors", 0.01, share=0.25), 1.5),
+        (outlook(20, Stage(100, 3600, shadow=True)), ERRORS, 1.5),
+        (outlook(20, Stage(25, 3600, shadow=True), Stage(5, 3600)), ERRORS, 1.5),
     ],
 )
 def test_four_in_five_are_found_by_the_time_that_is_told(plan: Outlook, signal: Watched, effect: float) -> None:

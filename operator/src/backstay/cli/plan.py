@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backstay.cli.trouble import refuse
-from backstay.domain.resource import Analysis, WeightStep, plan_of
+from backstay.domain.resource import Analysis, ApprovalStep, ShadowStep, Step, WeightStep, plan_of
 from backstay.domain.signals import Comparison, Signal
 from backstay.domain.units import seconds
 from backstay.judge.combine import shares
@@ -29,7 +29,9 @@ def plan(  # noqa: PLR0913 - each is an option of the command
         list[str],
         typer.Option(help="A signal's share of requests with the event now: errors=0.01. One for each signal."),
     ],
-    step: Annotated[list[str] | None, typer.Option(help="Weight and time of a step: 5:30m. Repeat it.")] = None,
+    step: Annotated[
+        list[str] | None, typer.Option(help="Weight and time of a step: 5:30m, or shadow:30m. Repeat it.")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Chance of rolling back a harmless version (0.05).")] = None,
     effect: Annotated[float, typer.Option(help="The effect to look for: times as many events.")] = 2.0,
     pod_spread: Annotated[
@@ -92,16 +94,25 @@ def _declared(resource: Path) -> tuple[tuple[Stage, ...], Analysis]:
         refuse(f"{resource} cannot be read ({problem.strerror}): name a file with a ModelDeployment")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as problem:
         refuse(f"{resource} is no ModelDeployment ({problem!r}): name a file with one, with its spec")
-    steps = [one for one in read.rollout.steps if isinstance(one, WeightStep)]
-    return tuple(Stage(one.weight, one.min_duration, one.min_requests) for one in steps), read.analysis
+    return tuple(stage for step in read.rollout.steps if (stage := _stage(step)) is not None), read.analysis
+
+
+def _stage(step: Step) -> Stage | None:
+    match step:
+        case WeightStep(weight, time, requests):
+            return Stage(weight, time, requests)
+        case ShadowStep(percent, time, requests):
+            return Stage(percent, time, requests, shadow=True)
+        case ApprovalStep():
+            return None
 
 
 def _step(text: str) -> Stage:
     weight, _, time = text.partition(":")
     try:
-        stage = Stage(int(weight), seconds(time))
+        stage = Stage(_PERCENT, seconds(time), shadow=True) if weight == "shadow" else Stage(int(weight), seconds(time))
     except ValueError:
-        refuse(f"--step {text} is not understood: write weight and time, such as 5:30m")
+        refuse(f"--step {text} is not understood: write weight and time, such as 5:30m, or shadow:30m")
     if not 1 <= stage.weight <= _PERCENT or stage.seconds <= 0:
         refuse(f"--step {text}: the weight is 1 to 100, and the time is above 0")
     return stage
@@ -128,8 +139,9 @@ def _print(outlook: Outlook, signals: list[Watched], effect: float) -> None:
     console.print(table)
     for signal in signals:
         for stage, least in zip(outlook.compared, smallest(outlook, signal), strict=True):
-            requests = outlook.rate * stage.weight / _PERCENT
-            where = f"{stage.weight} % for {_time(stage.lasts(outlook.rate))} ({requests:.3g} requests/s)"
+            requests = outlook.rate * stage.canary
+            what = f"copies of {stage.weight} %" if stage.shadow else f"{stage.weight} %"
+            where = f"{what} for {_time(stage.lasts(outlook.rate))} ({requests:.3g} requests/s)"
             if least is None:
                 console.print(f"{signal.name}: by the end of {where}, nothing can be seen", soft_wrap=True)
             else:

@@ -256,7 +256,7 @@ class Hands:
 
     async def _shift(self, desired: ModelDeployment, action: ShiftTraffic) -> None:
         kind = self._provider.kind
-        body = self._provider.build(desired, action.weights, action.marks)
+        body = self._provider.build(desired, action.weights, action.copies, action.marks)
         live = self._children(desired).get(kind, desired.key.name)
         try:
             faults.point("before:route")

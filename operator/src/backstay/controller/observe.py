@@ -88,7 +88,7 @@ def route(children: Children, provider: TrafficProvider, desired: ModelDeploymen
     if live is None or "deletionTimestamp" in live["metadata"]:
         return None
     found = provider.read(live)
-    spec = provider.build(desired, found.weights, ())["spec"]
+    spec = provider.build(desired, found.weights, found.copies, ())["spec"]
     return replace(found, as_declared=covers(spec, live["spec"]) and not others(live["metadata"]))
 
 

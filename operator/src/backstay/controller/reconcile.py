@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from backstay.adapters import manifests
@@ -34,7 +35,7 @@ from backstay.domain.actions import Decision, ShiftTraffic
 from backstay.domain.conditions import conditions
 from backstay.domain.decide import decide
 from backstay.domain.observed import Backend, Observed, Route, Track
-from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan, WeightStep
+from backstay.domain.resource import GROUP, KIND, VERSION, ApprovalStep, Key, ModelDeployment, Plan, Step, WeightStep
 from backstay.domain.split import FULL
 from backstay.domain.status import Phase, Status
 from backstay.judge.memory import Memory, edges_of
@@ -150,7 +151,7 @@ class Reconciler:
         found = observe.workloads(children)
         route = self._hands.observe_route(desired)
         record = snapshot.status.rollback
-        idle = [backend for backend in found if not (route and route.weights.get(backend))]
+        idle = [backend for backend in found if route is None or not route.feeds(backend)]
         for slot in [slot for slot in self._drained if slot[0] == key and slot[1] not in idle]:
             del self._drained[slot]
         quiet: set[Backend] = set()
@@ -313,8 +314,8 @@ class Reconciler:
         baseline = Backend(stable.revision, Track.BASELINE) if stable and fresh else None
         if baseline is not None and baseline in seen.workloads:
             wanted.append(baseline)
-        weights = [step.weight for step in plan.rollout.steps if isinstance(step, WeightStep)]
-        full = [isinstance(step, WeightStep) and step.weight == FULL for step in plan.rollout.steps]
+        before_full = list(takewhile(lambda step: not _is_full(step), plan.rollout.steps))
+        compared = any(not isinstance(step, ApprovalStep) for step in before_full)
         # Where the step's begin is not remembered, its weight may be on the route from before this start.
         began = rollout.step_since or self._started_at
         return Trial(
@@ -322,13 +323,13 @@ class Reconciler:
             stable=stable.revision if stable else "",
             canary=rollout.revision,
             step=rollout.step,
-            opening=not any(isinstance(step, WeightStep) for step in plan.rollout.steps[: rollout.step]),
+            opening=all(isinstance(step, ApprovalStep) for step in plan.rollout.steps[: rollout.step]),
             changed_at=max(began, self._shifted.get(key, 0.0)),
             warm_until=rollout.ramp_since + plan.rollout.warmup,
             baseline=fresh,
-            comparable=stable is not None and not rollout.first and weights[0] < FULL,
+            comparable=stable is not None and not rollout.first and compared,
             pods={backend: max(seen.ready(backend), 1) for backend in wanted},
-            steps=max(full.index(True) if True in full else len(full), 1),
+            steps=max(len(before_full), 1),
             began=rollout.started_at,
             planned=_share(seen.route, canary),
             stable_pods=max(seen.ready(Backend(stable.revision)), 1) if stable else 0,
@@ -344,6 +345,10 @@ class Reconciler:
         self._shifted.pop(key, None)
         self._written.pop(key, None)
         self._drained = {slot: since for slot, since in self._drained.items() if slot[0] != key}
+
+
+def _is_full(step: Step) -> bool:
+    return isinstance(step, WeightStep) and step.weight == FULL
 
 
 def _share(route: Route | None, backend: Backend) -> float:

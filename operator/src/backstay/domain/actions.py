@@ -10,9 +10,10 @@ from backstay.domain.status import PromotionRecord, RollbackRecord, Status
 
 @dataclass(frozen=True, slots=True)
 class ShiftTraffic:
-    """Put these weights, and the marks of rejected revisions, on the route in one update."""
+    """Put these weights, whose copies go where, and the marks of rejected revisions on the route in one update."""
 
     weights: Weights
+    copies: Weights
     marks: tuple[Mark, ...]
 
 

@@ -26,7 +26,9 @@ from backstay.domain.observed import (
     NotRecalled,
     Observed,
     RecallUnavailable,
+    Route,
     ServedBefore,
+    Weights,
 )
 from backstay.domain.resource import ModelDeployment, Rejection
 from backstay.domain.split import split
@@ -286,16 +288,22 @@ def _settle_traffic(turn: Turn) -> None:
     route = turn.observed.route
     present = dict(route.weights) if route else {}
     wanted = dict(turn.live) if turn.live is not None else dict(present)
+    # Whoever gets copies is on the route with weight 0, and is drained like any other before it goes.
+    wanted = dict.fromkeys(turn.copies, 0) | wanted
     idle = [b for b in turn.observed.workloads if b not in turn.keep]
     for backend in (*turn.observed.workloads, *present):
-        drained = not present.get(backend) and (backend in turn.observed.quiet)
+        drained = not (route and route.feeds(backend)) and backend in turn.observed.quiet
         if backend in present and not (backend in idle and drained and route is not None and route.accepted):
             wanted.setdefault(backend, 0)
     turn.note(weight=wanted.get(Backend(turn.desired.plan.revision), 0))
     marks = tuple(turn.marks)
-    if wanted and (route is None or present != wanted or route.marks != marks or not route.as_declared):
-        turn.actions.insert(0, ShiftTraffic(wanted, marks))
+    if wanted and (route is None or not route.as_declared or _said(route) != (wanted, turn.copies, marks)):
+        turn.actions.insert(0, ShiftTraffic(wanted, turn.copies, marks))
     retired: list[Action] = [Retire(b) for b in idle if b not in present and b not in wanted]
     turn.act(*retired)
     if idle and not retired:
         turn.wake_in(1.0)
+
+
+def _said(route: Route) -> tuple[Weights, Weights, tuple[Mark, ...]]:
+    return route.weights, route.copies, route.marks

@@ -63,14 +63,20 @@ class Mark:
 class Route:
     """The route as it stands.
 
-    ``accepted`` is the gateway's word on this very generation of it; ``as_declared`` is False where gateway, hostnames
-    or path are not those of the spec.
+    ``copies`` are the parts of the requests, in percent, of which a backend gets copies; ``accepted`` is the gateway's
+    word on this very generation of it; ``as_declared`` is False where gateway, hostnames or path are not those of the
+    spec.
     """
 
     weights: Weights
+    copies: Weights = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
     accepted: bool = False
     as_declared: bool = True
+
+    def feeds(self, backend: Backend) -> bool:
+        """Tell whether it sends a backend any requests, or copies of them."""
+        return bool(self.weights.get(backend) or self.copies.get(backend))
 
 
 # What is remembered outside the cluster of a ModelDeployment without status.

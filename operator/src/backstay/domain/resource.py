@@ -106,11 +106,20 @@ class WeightStep:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowStep:
+    """Send the canary copies of a part of the requests, in percent, and none that it answers for a client."""
+
+    percent: int = 100
+    min_duration: float = 0.0
+    min_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalStep:
     """Wait at the weight reached until a person approves."""
 
 
-Step = WeightStep | ApprovalStep
+Step = WeightStep | ShadowStep | ApprovalStep
 
 
 class OnInconclusive(StrEnum):
@@ -387,4 +396,7 @@ def _document(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _step(step: Mapping[str, Any]) -> Step:
     if "approval" in step:
         return ApprovalStep()
-    return WeightStep(step["weight"], seconds(step.get("minDuration", "0s")), step.get("minRequests", 0))
+    limits = seconds(step.get("minDuration", "0s")), step.get("minRequests", 0)
+    if "shadow" in step:
+        return ShadowStep(step["shadow"].get("percent", 100), *limits)
+    return WeightStep(step["weight"], *limits)

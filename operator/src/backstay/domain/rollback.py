@@ -11,6 +11,7 @@ from backstay.domain.actions import (
     WithdrawRollback,
 )
 from backstay.domain.observed import (
+    Backend,
     Located,
     Mark,
     NotSynced,
@@ -201,7 +202,7 @@ def _who(record: RollbackRecord) -> str:
 
 
 def _drain(turn: Turn, record: RollbackRecord) -> None:
-    if turn.observed.route is not None and turn.weight_of(record.from_revision):
+    if turn.observed.route is not None and turn.observed.route.feeds(Backend(record.from_revision)):
         weights = split(turn.observed, stable=record.to_revision, baseline=True)
         if weights is None:
             turn.wake_in(1.0)

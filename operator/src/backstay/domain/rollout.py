@@ -1,6 +1,6 @@
 """Taking one version from its first request to full traffic."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from backstay.domain import rollback
@@ -14,6 +14,8 @@ from backstay.domain.resource import (
     ApprovalStep,
     OnInconclusive,
     Plan,
+    ShadowStep,
+    Step,
     WeightStep,
 )
 from backstay.domain.rollback import Failure
@@ -27,6 +29,17 @@ _MEASURE_INTERVALS = 6
 _MEASURE_AT_LEAST = 30.0
 # How often pods that are late are looked at again, in seconds.
 _LOOK_AT_PODS_EVERY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What the canary gets: live requests, or copies of requests, in percent."""
+
+    weight: int = 0
+    copies: int = 0
+
+    def __str__(self) -> str:
+        return f"copies of {self.copies} % of the requests" if self.copies else f"{self.weight} % of the traffic"
 
 
 class _Gate(Enum):
@@ -110,7 +123,7 @@ class _Walk:
 
     def go(self) -> None:
         step = self.steps[self.index]
-        weight = step.weight if isinstance(step, WeightStep) else self._reached()
+        share = self._share_of(step)
         self.turn.note(step=f"{self.index + 1}/{len(self.steps)}")
         if self.evidence is not None:
             self.turn.note(verdict=self.evidence.verdict, analysis=self.evidence.accumulators)
@@ -119,18 +132,18 @@ class _Walk:
                 return
         if self._stable_comes_first():
             return
-        self._provide(weight)
+        self._provide(share)
         if self.rollout.step_since and not self.turn.observed.ready(self.canary):
             # Its pods died: the step begins anew when they are back, or fails like pods that never came.
             self.rollout = replace(self.rollout, step_since=0.0, ready_since=0.0, ramp_since=self.turn.now)
             self.turn.note(rollout=self.rollout)
         if self.rollout.step_since:
-            self._serve(weight)
-            self._hold(step, weight)
+            self._serve(share)
+            self._hold(step, share)
         else:
-            carried = self._carried(weight)
+            carried = self._carried(share)
             self._serve(carried)
-            self._ramp(weight, carried)
+            self._ramp(share, carried)
 
     def _stable_comes_first(self) -> bool:
         """Start nothing beside a stable version that was only just recalled and serves nobody yet.
@@ -150,47 +163,69 @@ class _Walk:
         last = self.plan.rollout.steps[-1]
         return WeightStep(FULL, last.min_duration if isinstance(last, WeightStep) else 0.0)
 
-    def _reached(self) -> int:
-        """Return the weight of the last weight step before this one."""
-        return max((s.weight for s in self.steps[: self.index] if isinstance(s, WeightStep)), default=0)
+    def _share_of(self, step: Step) -> _Share:
+        match step:
+            case WeightStep(weight):
+                return _Share(weight)
+            case ShadowStep(percent):
+                return _Share(copies=percent)
+            case ApprovalStep():
+                return self._reached()
 
-    def _carried(self, weight: int) -> int:
+    def _reached(self) -> _Share:
+        """Return what the last step before this one gave, approvals left out."""
+        before = [step for step in self.steps[: self.index] if not isinstance(step, ApprovalStep)]
+        return self._share_of(before[-1]) if before else _Share()
+
+    def _carried(self, share: _Share) -> _Share:
         """Return what the canary may have before its step begins: as before, or what the route carries for the step.
 
         The latter is so when the controller ended after the route's update and before it could remember the step.
         """
-        return weight if self.turn.weight_of(self.rollout.revision) == weight else self._reached()
+        route = self.turn.observed.route
+        carried = _Share(route.weights.get(self.canary, 0), route.copies.get(self.canary, 0)) if route else None
+        return share if carried == share else self._reached()
 
-    def _fresh(self, weight: int) -> bool:
-        return self.plan.rollout.baseline and not self.rollout.first and weight < FULL
+    def _fresh(self, share: _Share) -> bool:
+        return self.plan.rollout.baseline and not self.rollout.first and share.weight < FULL
 
-    def _provide(self, weight: int) -> None:
-        """Ask for the pods that the weight needs, and for as many fresh ones of the stable revision beside them."""
+    def _provide(self, share: _Share) -> None:
+        """Ask for the pods that the share needs, and for as many fresh ones of the stable revision beside them."""
         turn = self.turn
         turn.keep.add(self.canary)
-        needed = pods(turn.desired.replicas, weight)
+        needed = self._needed(share)
         turn.act(EnsureWorkload(self.canary, self.plan, needed))
         if self.canary.revision not in turn.observed.plans:
             turn.act(KeepPlan(self.plan))
         stable_plan = turn.plan_for(turn.status.stable) if turn.status.stable else None
-        if stable_plan is not None and self._fresh(weight):
+        if stable_plan is not None and self._fresh(share):
             turn.keep.add(self.baseline)
             turn.act(EnsureWorkload(self.baseline, stable_plan, needed))
 
-    def _serve(self, weight: int) -> None:
+    def _needed(self, share: _Share) -> int:
+        return pods(self.turn.desired.replicas, max(share.weight, share.copies))
+
+    def _wanted(self, share: _Share) -> list[Backend]:
+        return [self.canary, self.baseline] if self._fresh(share) else [self.canary]
+
+    def _serve(self, share: _Share) -> None:
+        observed = self.turn.observed
         self.turn.live = split(
-            self.turn.observed,
+            observed,
             stable=self.stable,
             canary=self.rollout.revision,
-            weight=weight,
-            baseline=self._fresh(weight),
+            weight=share.weight,
+            baseline=self._fresh(share),
         )
+        # The fresh baseline answers the same copies as the canary.
+        ready = [backend for backend in self._wanted(share) if observed.ready(backend)]
+        self.turn.copies = dict.fromkeys(ready, share.copies) if share.copies and self.canary in ready else {}
 
-    def _ramp(self, weight: int, carried: int) -> None:
-        """Wait until enough pods are ready, and seen by Prometheus, to take the step's weight."""
+    def _ramp(self, share: _Share, carried: _Share) -> None:
+        """Wait until enough pods are ready, and seen by Prometheus, to take the step's share."""
         turn, version = self.turn, self.rollout.version
-        needed = pods(turn.desired.replicas, weight)
-        wanted = [self.canary, self.baseline] if self._fresh(weight) else [self.canary]
+        needed = self._needed(share)
+        wanted = self._wanted(share)
         short = [backend for backend in wanted if turn.observed.ready(backend) < needed]
         phase = Phase.STARTING if self.index == 0 else Phase.PROGRESSING
         if short:
@@ -211,7 +246,7 @@ class _Walk:
             turn.note(rollout=self.rollout)
         self._leave_out(held=self._paused() or self._away())
         if self._paused():
-            turn.say(Phase.PAUSED, f"Version {version} is paused at {carried} % of the traffic")
+            turn.say(Phase.PAUSED, f"Version {version} is paused with {carried}")
             return
         if not self._measured():
             why = "waiting for Prometheus to see its pods"
@@ -220,7 +255,7 @@ class _Walk:
             turn.say(phase, f"Version {version} is ready; {why}")
             turn.wake_in(1.0)
             return
-        self._serve(weight)
+        self._serve(share)
         if turn.live is None:
             turn.say(
                 phase, f"Version {version} is ready; waiting for pods of the stable version", stalled="StableNotReady"
@@ -228,7 +263,7 @@ class _Walk:
             return
         self.rollout = replace(self.rollout, step_since=turn.now)
         turn.note(rollout=self.rollout)
-        self._hold(self.steps[self.index], weight)
+        self._hold(self.steps[self.index], share)
 
     def _paused(self) -> bool:
         return self.turn.desired.annotations.get(PAUSE) == self.rollout.id
@@ -267,15 +302,15 @@ class _Walk:
             trouble = f": {workload.trouble}" if workload and workload.trouble else ""
             self._fail(f"its pods were not ready {limit}{trouble}", ())
 
-    def _hold(self, step: WeightStep | ApprovalStep, weight: int) -> None:
+    def _hold(self, step: Step, share: _Share) -> None:
         """Stay at the step until it may end."""
         turn = self.turn
         paused = self._paused()
         self._leave_out(held=paused or self._away() or isinstance(step, ApprovalStep))
-        if self._late(weight):
+        if self._late(share):
             return
         if paused:
-            turn.say(Phase.PAUSED, f"Version {self.rollout.version} is paused at {weight} % of the traffic")
+            turn.say(Phase.PAUSED, f"Version {self.rollout.version} is paused with {share}")
             return
         if isinstance(step, ApprovalStep):
             name = f"{self.rollout.id}/{self.index + 1}"
@@ -285,19 +320,18 @@ class _Walk:
                 return
             turn.say(
                 Phase.AWAITING_APPROVAL,
-                f"Version {self.rollout.version} has {weight} % of the traffic and waits for approval: "
-                f"annotate with {APPROVE}={name}",
+                f"Version {self.rollout.version} has {share} and waits for approval: annotate with {APPROVE}={name}",
             )
             return
-        self._judge(step)
+        self._judge(step, share)
 
-    def _judge(self, step: WeightStep) -> None:
+    def _judge(self, step: WeightStep | ShadowStep, share: _Share) -> None:
         turn = self.turn
         stay = turn.now - self.rollout.step_since
         requests = self.evidence.requests if self.evidence else 0
-        phase = Phase.BAKING if step.weight == FULL else Phase.PROGRESSING
+        phase = Phase.BAKING if share.weight == FULL else Phase.PROGRESSING
         if turn.desired.annotations.get(SKIP) == f"{self.rollout.id}/{self.index + 1}":
-            turn.announce("StepSkipped", f"A person lets version {self.rollout.version} leave {step.weight} % early")
+            turn.announce("StepSkipped", f"A person lets version {self.rollout.version} leave {share} early")
             self._next()
             return
         gate, why = self._gate()
@@ -309,7 +343,7 @@ class _Walk:
             progress += f", {requests} of {step.min_requests}" if requests < step.min_requests else f", {requests}"
             progress += " requests"
         sentence = self.evidence.sentence if self.evidence else ""
-        parts = [f"Version {self.rollout.version} gets {step.weight} % of the traffic: {progress}", sentence, why]
+        parts = [f"Version {self.rollout.version} gets {share}: {progress}", sentence, why]
         turn.say(phase, "; ".join(part for part in parts if part))
         turn.wake_in(step.min_duration - stay if stay < step.min_duration else self.plan.analysis.interval)
 
@@ -348,7 +382,7 @@ class _Walk:
             self.rollout, step=self.index + 1, ramp_since=turn.now, ready_since=0.0, step_since=since
         )
         turn.note(rollout=self.rollout)
-        doing = "approval" if isinstance(step, ApprovalStep) else f"{step.weight} % of the traffic"
+        doing = "approval" if isinstance(step, ApprovalStep) else f"{self._share_of(step)}"
         turn.announce("StepEnded", f"Version {self.rollout.version} goes on to {doing}")
         turn.say(Phase.PROGRESSING, f"Version {self.rollout.version} goes on to {doing}")
         turn.wake_in(0.0)
@@ -384,7 +418,7 @@ class _Walk:
         self.rollout = rollout
         self.turn.note(rollout=rollout)
 
-    def _late(self, weight: int) -> bool:
+    def _late(self, share: _Share) -> bool:
         """Apply the deadline; True when that settles this turn."""
         turn, rollout = self.turn, self.rollout
         if rollout.held_since or rollout.first:
@@ -406,7 +440,7 @@ class _Walk:
             return True
         turn.say(
             Phase.PROGRESSING,
-            f"Version {rollout.version} stays at {weight} % of the traffic: {why} and the evidence says {verdict}",
+            f"Version {rollout.version} stays with {share}: {why} and the evidence says {verdict}",
             stalled="DeadlineExceeded",
         )
         return True

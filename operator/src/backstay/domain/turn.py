@@ -15,8 +15,8 @@ from backstay.domain.status import HISTORY_LENGTH, Ended, Phase, Served, Status
 class Turn:
     """The working sheet of one call of ``decide``: inputs that stay, and a decision in the making.
 
-    ``live`` are the weights wanted on the route, None to leave it as it is; ``keep`` are the backends that stay though
-    they get no traffic.
+    ``live`` are the weights wanted on the route, None to leave it as it is; ``copies`` are the backends that get copies
+    of requests, and of how many in percent; ``keep`` are the backends that stay though they get no traffic.
     """
 
     desired: ModelDeployment
@@ -25,6 +25,7 @@ class Turn:
     status: Status
     actions: list[Action] = field(default_factory=list)
     live: Mapping[Backend, int] | None = None
+    copies: Mapping[Backend, int] = field(default_factory=dict)
     keep: set[Backend] = field(default_factory=set)
     marks: list[Mark] = field(default_factory=list)
     wake: float | None = None
@@ -53,11 +54,6 @@ class Turn:
     def record(self, ended: Ended) -> None:
         """Add a line to the history."""
         self.note(history=(*self.status.history, ended)[-HISTORY_LENGTH:])
-
-    def weight_of(self, revision: str) -> int:
-        """Return what the route gives to a revision's own pods now."""
-        route = self.observed.route
-        return route.weights.get(Backend(revision), 0) if route else 0
 
     def plan_for(self, served: Served) -> Plan | None:
         """Find the plan of a revision: as kept, as declared, or made again from what is declared."""

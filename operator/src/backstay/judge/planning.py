@@ -32,15 +32,29 @@ _MOST = 700.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step: its weight in per cent, its time in seconds, and the canary's requests that it waits for."""
+    """A step: its weight in per cent, its time in seconds, and the canary's requests that it waits for.
+
+    In the shadow the weight is that of copies: the canary answers them, and the stable version all requests beside it.
+    """
 
     weight: int
     seconds: float
     min_requests: int = 0
+    shadow: bool = False
+
+    @property
+    def canary(self) -> float:
+        """The requests that the canary answers, for each request to the model."""
+        return self.weight / FULL
+
+    @property
+    def stable(self) -> float:
+        """The requests that the stable version answers, for each request to the model."""
+        return 1.0 if self.shadow else 1.0 - self.canary
 
     def lasts(self, rate: float) -> float:
         """Return how long the step takes, in seconds, at a rate of requests to the model."""
-        return max(self.seconds, self.min_requests / (rate * self.weight / FULL))
+        return max(self.seconds, self.min_requests / (rate * self.canary))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,7 @@ class Outlook:
     @property
     def compared(self) -> tuple[Stage, ...]:
         """The steps in which there is something to compare with."""
-        return tuple(stage for stage in self.stages if stage.weight < FULL)
+        return tuple(stage for stage in self.stages if stage.shadow or stage.weight < FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ def found(outlook: Outlook, signal: Watched, effect: float) -> Found | None:
     seconds = requests = 0.0
     for stage in outlook.compared:
         growth = _growth(outlook, signal, stage, effect)
-        ours = outlook.rate * stage.weight / FULL
+        ours = outlook.rate * stage.canary
         lasts = stage.lasts(outlook.rate)
         if before.after(growth, lasts * outlook.rate).reaches(price):
             taken = _when(before, growth, price, lasts * outlook.rate) / outlook.rate
@@ -172,7 +186,7 @@ class _Walk:
 
 
 def _growth(outlook: Outlook, signal: Watched, stage: Stage, effect: float) -> _Growth:
-    rho = stage.weight / FULL
+    n_c, n_s = stage.canary, stage.stable
     tolerance = float(
         dependence.widened(
             signal.tolerance,
@@ -182,11 +196,11 @@ def _growth(outlook: Outlook, signal: Watched, stage: Stage, effect: float) -> _
         )
     )
     p, q = min(signal.base * effect, 1.0), signal.base
-    mean = counts.increments(rho * p, (1 - rho) * q, rho, 1 - rho, tolerance=tolerance, ratios=counts.WATCHED)
+    mean = counts.increments(n_c * p, n_s * q, n_c, n_s, tolerance=tolerance, ratios=counts.WATCHED)
     grid = np.asarray(counts.WATCHED)
-    weighted = rho * tolerance
-    both = np.log1p(weighted / (weighted + 1 - rho) * (grid - 1))
-    variance = rho * p * (1 - p) * (np.log(grid) - both) ** 2 + (1 - rho) * q * (1 - q) * both**2
+    weighted = n_c * tolerance
+    both = np.log1p(weighted / (weighted + n_s) * (grid - 1))
+    variance = n_c * p * (1 - p) * (np.log(grid) - both) ** 2 + n_s * q * (1 - q) * both**2
     return _Growth(mean, variance)
 
 

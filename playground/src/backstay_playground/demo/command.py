@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from backstay_playground.demo import bench, crowd, harmless
+from backstay_playground.demo import bench, crowd, harmless, shadowing
 from backstay_playground.demo.story import demo, how_to_look
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
@@ -69,6 +69,19 @@ def bench_harmless(
     playground.down()
     try:
         harmless.bench(playground, console=_console, repetitions=repetitions, report=_out("bench-harmless.json"))
+    finally:
+        playground.down(keep_logs=True)
+
+
+def bench_shadow(
+    state: State = "",
+    repetitions: Annotated[int, typer.Option(min=1, max=100, help="How many pairs of runs are compared.")] = 12,
+) -> None:
+    """Compare the times of answers with every request copied to a version in the shadow and without, in pairs."""
+    playground = Playground(state, ports=parse_choices([]), console=_console)
+    playground.down()
+    try:
+        shadowing.bench(playground, console=_console, repetitions=repetitions, report=_out("bench-shadow.json"))
     finally:
         playground.down(keep_logs=True)
 

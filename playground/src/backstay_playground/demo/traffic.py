@@ -1,6 +1,7 @@
 """Steady prediction requests through the gateway, each one written down."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 import threading
@@ -19,7 +20,7 @@ class Answer:
     """One request: when it began and ended (Unix seconds), the answer's status (0: none came), who answered.
 
     ``version`` is empty where no model server answered: the gateway did, or nobody. ``body`` is the index of what was
-    sent, ``request_id`` what the server calls the request.
+    sent, ``request_id`` what the server calls the request, ``said`` a digest of the answer.
     """
 
     began: float
@@ -29,6 +30,7 @@ class Answer:
     problem: str = ""
     body: int = -1
     request_id: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Traffic:
         began = time.time()
         try:
             async with session.post(self._url, data=self._bodies[index], headers=self._headers) as response:
-                await response.read()
+                content = await response.read()
                 answer = Answer(
                     began,
                     time.time(),
@@ -102,6 +104,7 @@ class Traffic:
                     response.headers.get("X-Model-Version", ""),
                     body=index,
                     request_id=response.headers.get("X-Request-Id", ""),
+                    said=hashlib.blake2b(content, digest_size=8).hexdigest(),
                 )
         except (TimeoutError, aiohttp.ClientError) as problem:
             answer = Answer(began, time.time(), 0, "", repr(problem))

@@ -8,11 +8,11 @@ from backstay.domain.resource import ModelDeployment
 
 
 class TrafficProvider(Protocol):
-    """Writes weights and marks of rejected revisions into one object, and reads them back from it."""
+    """Writes weights, copies and marks of rejected revisions into one object, and reads them back from it."""
 
     kind: Kind
 
-    def build(self, desired: ModelDeployment, weights: Weights, marks: tuple[Mark, ...]) -> Object:
+    def build(self, desired: ModelDeployment, weights: Weights, copies: Weights, marks: tuple[Mark, ...]) -> Object:
         """Make the object; the caller adds the resourceVersion that it was decided on."""
         ...
 

@@ -11,6 +11,7 @@ from backstay.domain.resource import GROUP, ModelDeployment
 from backstay.domain.units import timestamp, unix
 
 REJECTED = f"{GROUP}/rejected"
+_ALL = 100
 
 
 class GatewayApi:
@@ -18,8 +19,11 @@ class GatewayApi:
 
     kind = HTTP_ROUTE
 
-    def build(self, desired: ModelDeployment, weights: Weights, marks: tuple[Mark, ...]) -> Object:
-        """Make the route. Weight 0 is written out, so that everyone can see what is drained."""
+    def build(self, desired: ModelDeployment, weights: Weights, copies: Weights, marks: tuple[Mark, ...]) -> Object:
+        """Make the route. Weight 0 is written out, so that everyone can see what is drained.
+
+        Copies are sent by RequestMirror filters: the gateway does not wait for their answers and throws them away.
+        """
         traffic = desired.traffic
         parent = {"name": traffic.gateway, "namespace": traffic.namespace}
         if traffic.section:
@@ -27,32 +31,39 @@ class GatewayApi:
         meta = metadata(desired, desired.key.name)
         if marks:
             meta["annotations"] |= {REJECTED: json.dumps([_written(mark) for mark in marks])}
-        spec: Object = {
-            "parentRefs": [parent],
-            "rules": [
-                {
-                    "matches": [{"path": {"type": "PathPrefix", "value": traffic.path_prefix}}],
-                    "backendRefs": [
-                        {
-                            "name": workload_name(desired.key.name, backend),
-                            "port": SERVICE_PORT,
-                            "weight": weights[backend],
-                        }
-                        for backend in sorted(weights)
-                    ],
-                }
-            ],
+
+        def target(backend: Backend) -> Object:
+            return {"name": workload_name(desired.key.name, backend), "port": SERVICE_PORT}
+
+        rule: Object = {
+            "matches": [{"path": {"type": "PathPrefix", "value": traffic.path_prefix}}],
+            "backendRefs": [{**target(backend), "weight": weights[backend]} for backend in sorted(weights)],
         }
+        if copies:
+            rule["filters"] = [
+                {
+                    "type": "RequestMirror",
+                    "requestMirror": {"backendRef": target(backend), "percent": copies[backend]},
+                }
+                for backend in sorted(copies)
+            ]
+        spec: Object = {"parentRefs": [parent], "rules": [rule]}
         if traffic.hostnames:
             spec["hostnames"] = list(traffic.hostnames)
         return {"apiVersion": self.kind.api_version, "kind": self.kind.kind, "metadata": meta, "spec": spec}
 
     def read(self, live: Object) -> Route:
-        """Read weights, marks, and whether the gateway has accepted this generation."""
-        name = live["metadata"]["name"]
-        refs = [ref for rule in live["spec"].get("rules", ()) for ref in rule.get("backendRefs", ())]
-        weights = {_backend(name, ref["name"]): ref.get("weight", 1) for ref in refs}
-        return Route(weights=weights, marks=_marks(live["metadata"]), accepted=_accepted(live))
+        """Read weights, copies, marks, and whether the gateway has accepted this generation."""
+        name, rules = live["metadata"]["name"], live["spec"].get("rules", ())
+        refs = [ref for rule in rules for ref in rule.get("backendRefs", ())]
+        filters = [one for rule in rules for one in rule.get("filters", ()) if one["type"] == "RequestMirror"]
+        mirrors = [one["requestMirror"] for one in filters]
+        return Route(
+            weights={_backend(name, ref["name"]): ref.get("weight", 1) for ref in refs},
+            copies={_backend(name, one["backendRef"]["name"]): one.get("percent", _ALL) for one in mirrors},
+            marks=_marks(live["metadata"]),
+            accepted=_accepted(live),
+        )
 
     def problem(self, live: Object) -> str:
         """Say why the route is not served, in the gateway's own words."""
