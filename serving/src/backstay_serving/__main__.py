@@ -1,5 +1,6 @@
-"""`python -m backstay_serving`: serve one version of an MLflow model, or score a file with it."""
+"""`python -m backstay_serving`: serve one version of an MLflow model, score a file with it, compare two versions."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -26,7 +27,7 @@ from backstay_serving.settings import (
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _TEMPORARY = Path(tempfile.gettempdir())
-_WRONG_SETTINGS, _MODEL_REFUSED, _NOT_SCORED = 2, 3, 4  # exit codes
+_CHANGED, _WRONG_SETTINGS, _MODEL_REFUSED, _NOT_SCORED, _NOT_COMPARED = 1, 2, 3, 4, 5  # exit codes
 
 
 def _option(variable: str, text: str) -> typer.models.OptionInfo:
@@ -200,6 +201,29 @@ def _score(  # noqa: PLR0913  as above
         typer.echo(f"backstay-serving: {error}", err=True)
         raise typer.Exit(_MODEL_REFUSED if isinstance(error, StartError) else _NOT_SCORED) from error
     typer.echo(f"{rows} rows scored into {target}")
+
+
+@_app.command("compare")
+def _compare(
+    first: Annotated[Path, typer.Argument(help="A prediction log of one version, or a folder of its logs.")],
+    second: Annotated[Path, typer.Argument(help="Those of the other.")],
+    *,
+    most_changed: Annotated[
+        float, typer.Option(min=0, max=1, help="End with code 1 if a larger share of answers has changed.")
+    ] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two versions on the requests that both have answered, as they do while one is in the shadow."""
+    from backstay_serving.compare import CompareError, compare  # noqa: PLC0415  only this command needs it
+
+    try:
+        found = compare(first, second)
+    except CompareError as error:
+        typer.echo(f"backstay-serving: {error}", err=True)
+        raise typer.Exit(_NOT_COMPARED) from error
+    typer.echo(json.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
+    if found.share > most_changed:
+        raise typer.Exit(_CHANGED)
 
 
 def _registered_uri(name: str, version: str) -> str:
