@@ -14,4 +14,7 @@ DRAIN_SECONDS = Histogram(
     "From the answer of Prometheus that failed a version to weight 0 in the API server",
     buckets=_FAST,
 )
+NOTIFICATIONS = Counter(
+    "backstay_notifications_total", "Messages to people, by what became of them", ["target", "outcome"]
+)
 GIT_PUSHES = Counter("backstay_git_pushes_total", "Pushes to Git, those tried and those done", ["outcome"])

@@ -32,6 +32,7 @@ from backstay.controller.background import Background
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
 from backstay.controller.incidents import Incidents
+from backstay.controller.notifications import Notifications
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
@@ -77,6 +78,7 @@ class Controller:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
         recorder = Recorder(settings.state / "evidence")
         policy = PromotionPolicy(settings.policy)
+        self.notifications = Notifications(settings.notifications)
         self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder)
         self.reconciler = Reconciler(
             settings=settings,
@@ -87,6 +89,7 @@ class Controller:
             gitops=self.gitops,
             promotions=Promotions(self.gitops, self.background, time.time),
             policy=policy,
+            notifications=self.notifications,
             incidents=Incidents(self.gitops, self.background, time.time),
             gates=RegistryGates(policy, self.background, time.time, lambda: self.gitops.cluster_name),
             evidence=self.evidence,
@@ -129,6 +132,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.background.stop()
+        await self.notifications.stop()
         await self.cluster.close()
 
     def healthy(self) -> bool:

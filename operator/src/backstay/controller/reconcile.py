@@ -25,13 +25,14 @@ from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
 from backstay.controller.gitops import GitOps
 from backstay.controller.incidents import Incidents
+from backstay.controller.notifications import Notifications
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
 from backstay.controller.registrygates import RegistryGates
 from backstay.controller.settings import Settings
 from backstay.controller.store import Children, Snapshot, Store
-from backstay.domain.actions import Decision, ShiftTraffic
+from backstay.domain.actions import Announce, Decision, ShiftTraffic
 from backstay.domain.conditions import conditions
 from backstay.domain.decide import decide
 from backstay.domain.observed import Backend, Observed, Route, Track
@@ -60,6 +61,7 @@ class Reconciler:
         policy: PromotionPolicy,
         gates: RegistryGates,
         incidents: Incidents,
+        notifications: Notifications,
         evidence: EvidenceLoop,
         clock: Callable[[], float],
     ) -> None:
@@ -75,6 +77,7 @@ class Reconciler:
         self._policy = policy
         self._gates = gates
         self._incidents = incidents
+        self._notifications = notifications
         self._hands = Hands(
             cluster=cluster,
             store=store,
@@ -136,6 +139,7 @@ class Reconciler:
         await self._keep_evidence(desired, snapshot.status, decision.status)
         status = self._with_gateway_problem(key, children, decision.status)
         await self._remember(key, snapshot, status, now)
+        self._notifications.tell(desired, (act for act in decision.actions if isinstance(act, Announce)))
         self._follow(desired, status, seen)
         if decision.requeue_after is not None:
             self._queue.add_after(key, decision.requeue_after)

@@ -22,6 +22,7 @@ class Settings:
     workers: int = 16
     write_rules: WriteRules = EVERYTHING
     policy: Path | None = None
+    notifications: Path | None = None
     # A ModelDeployment's progress is written at most this often, in seconds; verdicts and intents are written at once.
     progress: float = 5.0
 
@@ -33,20 +34,25 @@ class Settings:
             ValueError: naming the variable, when one is not of its kind.
         """
         text = os.environ.get
-        credentials = text("BACKSTAY_GIT_CREDENTIALS", "")
         return Settings(
             cluster_name=text("BACKSTAY_CLUSTER_NAME", ""),
             prometheus_url=text("BACKSTAY_PROMETHEUS_URL", "").rstrip("/"),
             argocd_namespace=text("BACKSTAY_ARGOCD_NAMESPACE", "argocd"),
-            git_credentials=Path(credentials) if credentials else None,
+            git_credentials=_folder("BACKSTAY_GIT_CREDENTIALS"),
             state=Path(text("BACKSTAY_STATE", "/var/lib/backstay")),
             address=text("POD_IP", "0.0.0.0"),
             health_port=_number("BACKSTAY_HEALTH_PORT", 8081),
             metrics_port=_number("BACKSTAY_METRICS_PORT", 8082),
             workers=_number("BACKSTAY_WORKERS", 16),
-            policy=Path(text("BACKSTAY_POLICY", "")) if text("BACKSTAY_POLICY", "") else None,
+            policy=_folder("BACKSTAY_POLICY"),
+            notifications=_folder("BACKSTAY_NOTIFICATIONS"),
             write_rules=WriteRules.parse(os.environ[VARIABLE]) if VARIABLE in os.environ else EVERYTHING,
         )
+
+
+def _folder(variable: str) -> Path | None:
+    value = os.environ.get(variable, "")
+    return Path(value) if value else None
 
 
 def _number(variable: str, default: int) -> int:
