@@ -1,16 +1,24 @@
-"""`make bench-shadow`: what copying every request costs those who wait for the answer."""
+"""`make bench-shadow`: what copying every request costs those who wait for the answer.
+
+On a cluster the pods that answer copies take their processor time from their own nodes. Here they are bound to a
+processor of their own, and gateway, stable pod and client to the others, in both kinds of runs.
+"""
 
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
+from backstay.domain.observed import Track
 from backstay_playground.demo.rollouts import Observer
 from backstay_playground.demo.stage import MODEL, PRODUCTION, Pace, Stage
 from backstay_playground.demo.traffic import Answer
@@ -22,25 +30,20 @@ SECONDS = 8.0
 _WARM_UP = 10.0
 _PATIENCE = 180.0
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-PACE = Pace(steps=({"shadow": {}, "minDuration": "2h"}, {"weight": 100}), interval="2s", warmup="2s")
-# The same model by another name: straight to the stable version, with nothing copied.
-_PLAIN = replace(PRODUCTION, hostname=f"plain.{PRODUCTION.hostname}")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Percentiles of one pair of runs, in seconds, by name: with every request copied, and without."""
-
-    shadowed: dict[str, float]
-    plain: dict[str, float]
-
-    def ratio(self, name: str) -> float:
-        """Return how many times slower the answers were with copies."""
-        return self.shadowed[name] / self.plain[name]
+PACE = Pace(steps=({"shadow": {}, "minDuration": "2h"}, {"weight": 10}, {"weight": 100}), interval="2s", warmup="2s")
+# The same stable version by three names: as the controller has it, with one copy of each request, with none.
+_BOTH, _ONE, _PLAIN = "to canary and baseline", "to the canary alone", "nothing copied"
+_HOSTNAMES = {
+    _BOTH: PRODUCTION.hostname,
+    _ONE: f"one.{PRODUCTION.hostname}",
+    _PLAIN: f"plain.{PRODUCTION.hostname}",
+}
+# Percentiles of one round, in seconds: by what is copied, and by name.
+Round = dict[str, dict[str, float]]
 
 
 def bench(playground: Playground, *, console: Console, repetitions: int, report: Path) -> None:
-    """Ask the same stable version in turn with every request copied to a new version and without, and compare.
+    """Ask the same stable version in turn with every request copied and without, and compare.
 
     Raises:
         PlaygroundError: when an answer differs, or one is missing.
@@ -56,22 +59,21 @@ def bench(playground: Playground, *, console: Console, repetitions: int, report:
     try:
         _begin_shadow(stage, observer)
         said: dict[int, set[str]] = {}
-        pairs = []
+        rounds = []
         for number in range(repetitions):
-            targets = [PRODUCTION, _PLAIN] if number % 2 else [_PLAIN, PRODUCTION]
-            answers = {target.hostname: _asked(stage, target.hostname) for target in targets}
+            order = sorted(_HOSTNAMES, key=lambda name: (list(_HOSTNAMES).index(name) + number) % len(_HOSTNAMES))
+            answers = {name: _asked(stage, _HOSTNAMES[name]) for name in order}
             for one in (answer for some in answers.values() for answer in some):
                 said.setdefault(one.body, set()).add(one.said)
-            pairs.append(Pair(*(percentiles(answers[target.hostname]) for target in (PRODUCTION, _PLAIN))))
-            console.print(f"  {number + 1:2} of {repetitions}: {_row(pairs[-1])}", highlight=False)
+            rounds.append({name: percentiles(some) for name, some in answers.items()})
+            console.print(f"  {number + 1:2} of {repetitions}: {_row(rounds[-1])}", highlight=False, soft_wrap=True)
         if any(len(words) > 1 for words in said.values()):
             raise PlaygroundError("The same request got different answers")
     finally:
         observer.stop()
-    _print(console, pairs)
+    _print(console, rounds)
     report.parent.mkdir(parents=True, exist_ok=True)
-    document = [{"shadowed": pair.shadowed, "plain": pair.plain} for pair in pairs]
-    report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    report.write_text(json.dumps(rounds, indent=2) + "\n", encoding="utf-8")
 
 
 def _begin_shadow(stage: Stage, observer: Observer) -> None:
@@ -83,23 +85,61 @@ def _begin_shadow(stage: Stage, observer: Observer) -> None:
         timeout=_PATIENCE,
     )
     spec = seen.body["spec"]
-    stable = [ref for ref in spec["rules"][0]["backendRefs"] if ref["weight"]]
-    plain = {"matches": spec["rules"][0]["matches"], "backendRefs": stable}
-    stage.playground.kubectl.apply(
-        json.dumps(
-            {
-                "apiVersion": seen.body["apiVersion"],
-                "kind": "HTTPRoute",
-                "metadata": {"name": f"{MODEL}-plain", "namespace": PRODUCTION.namespace},
-                "spec": {"parentRefs": spec["parentRefs"], "hostnames": [_PLAIN.hostname], "rules": [plain]},
-            }
+    (rule,) = spec["rules"]
+    stable = [ref for ref in rule["backendRefs"] if ref["weight"]]
+    to_canary = [
+        one for one in rule["filters"] if not one["requestMirror"]["backendRef"]["name"].endswith(f"-{Track.BASELINE}")
+    ]
+    for number, (name, filters) in enumerate({_ONE: to_canary, _PLAIN: []}.items()):
+        rules = [{"matches": rule["matches"], "backendRefs": stable, "filters": filters}]
+        stage.playground.kubectl.apply(
+            json.dumps(
+                {
+                    "apiVersion": seen.body["apiVersion"],
+                    "kind": "HTTPRoute",
+                    "metadata": {"name": f"{MODEL}-beside-{number}", "namespace": PRODUCTION.namespace},
+                    "spec": {"parentRefs": spec["parentRefs"], "hostnames": [_HOSTNAMES[name]], "rules": rules},
+                }
+            )
         )
-    )
-    for target in (PRODUCTION, _PLAIN):
+    _part_processors(stage)
+    for hostname in _HOSTNAMES.values():
         deadline = time.monotonic() + _PATIENCE
-        while not all(answer.version == "1" for answer in _answers(stage, target.hostname, _WARM_UP)):
+        while not all(answer.version == "1" for answer in _answers(stage, hostname, _WARM_UP)):
             if time.monotonic() > deadline:
-                raise PlaygroundError(f"{target.hostname} is not served by version 1")
+                raise PlaygroundError(f"{hostname} is not served by version 1")
+
+
+def _part_processors(stage: Stage) -> None:
+    """Bind the pods that answer copies to one processor, and all that a client waits for to the others."""
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) == 1:
+        raise PlaygroundError("This benchmark needs two processors: one is for the pods that answer copies")
+    listening = {
+        one.laddr.ip: psutil.Process(one.pid)
+        for one in psutil.net_connections(kind="tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.pid
+    }
+    pods = json.loads(stage.playground.kubectl("get", "pods", f"--namespace={PRODUCTION.namespace}", "--output=json"))[
+        "items"
+    ]
+    versions = {pod["status"]["podIP"]: _answers_clients(pod) for pod in pods}
+    envoys = [process for process in psutil.process_iter() if process.name() == "envoy"]
+    for process in (*(listening[ip] for ip, live in versions.items() if live), *envoys, psutil.Process()):
+        _bind(process, processors[:-1])
+    for process in (listening[ip] for ip, live in versions.items() if not live):
+        _bind(process, processors[-1:])
+
+
+def _answers_clients(pod: dict[str, Any]) -> bool:
+    labels = pod["metadata"]["labels"]
+    environment = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
+    return bool(environment["MODEL_VERSION"] == "1" and labels["backstay.dev/track"] == "primary")
+
+
+def _bind(process: psutil.Process, processors: Sequence[int]) -> None:
+    for thread in process.threads():
+        os.sched_setaffinity(thread.id, processors)
 
 
 def _asked(stage: Stage, hostname: str) -> list[Answer]:
@@ -123,17 +163,23 @@ def percentiles(answers: Sequence[Answer]) -> dict[str, float]:
     return {name: taken[math.ceil(share * len(taken)) - 1] for name, share in _PERCENTILES.items()}
 
 
-def _row(pair: Pair) -> str:
-    return ", ".join(
-        f"{name} {1000 * pair.shadowed[name]:.1f} ms against {1000 * pair.plain[name]:.1f} ms" for name in _PERCENTILES
+def _row(percentiles_of: Round) -> str:
+    return "; ".join(
+        f"{name} " + ", ".join(f"{what}: {1000 * one[name]:.1f} ms" for what, one in percentiles_of.items())
+        for name in _PERCENTILES
     )
 
 
-def _print(console: Console, pairs: Sequence[Pair]) -> None:
-    table = Table(title=f"{len(pairs)} pairs of {SECONDS:g} s at {RATE:g} requests a second: with copies / without")
-    for column in ("time of an answer", "median ratio", "min", "max"):
-        table.add_column(column, justify="left" if column == "time of an answer" else "right")
-    for name in _PERCENTILES:
-        ratios = [pair.ratio(name) for pair in pairs]
-        table.add_row(name, f"{statistics.median(ratios):.3f}", f"{min(ratios):.3f}", f"{max(ratios):.3f}")
+def _print(console: Console, rounds: Sequence[Round]) -> None:
+    table = Table(title=f"{len(rounds)} rounds, each {SECONDS:g} s at {RATE:g} requests a second; times of answers")
+    for column in ("copies", "percentile", "with", "without", "median ratio", "min", "max"):
+        table.add_column(column, justify="left" if column == "copies" else "right")
+    for what in (_ONE, _BOTH):
+        for name in _PERCENTILES:
+            ratios = [one[what][name] / one[_PLAIN][name] for one in rounds]
+            times = (statistics.median(one[copied][name] for one in rounds) for copied in (what, _PLAIN))
+            figures = (statistics.median(ratios), min(ratios), max(ratios))
+            table.add_row(
+                what, name, *(f"{1000 * time:.1f} ms" for time in times), *(f"{figure:.3f}" for figure in figures)
+            )
     console.print(table)
