@@ -1,6 +1,8 @@
 """What the registry does not let through never gets a pod, and Git is right or put right."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from backstay.adapters.versionfile import read_version_file, restore
-from backstay_playground.demo.stage import MODEL, Pace
+from backstay_playground.demo.stage import MODEL, Pace, Stage
 
 pytestmark = pytest.mark.e2e
 
@@ -18,6 +20,10 @@ PATIENCE = 120.0
 def stalled(body: dict[str, Any]) -> str:
     conditions = body.get("status", {}).get("conditions", ())
     return next((c["reason"] for c in conditions if c["type"] == "Stalled"), "")
+
+
+def failed(body: dict[str, Any]) -> list[dict[str, str]]:
+    return [gate for gate in body.get("status", {}).get("gates", ()) if gate["result"] == "Failed"]
 
 
 def served(delivery: Any) -> set[str]:
@@ -65,6 +71,59 @@ def test_what_the_registry_does_not_have_or_does_not_tell_is_not_started(deliver
         if name.startswith("promotion.")
     ]
     assert [note for note in notes if note["target"].endswith(f" {delivery.target.namespace}/{MODEL}")]
+
+
+@contextmanager
+def approval_asked_for(delivery: Any) -> Iterator[None]:
+    """Let the promotion policy ask for an approval in this environment."""
+    place = ("configmap", "backstay-promotion", "--namespace=backstay-system")
+    before = json.loads(delivery.kubectl("get", *place, "--output=json"))["data"]
+    asked = {"namespaces": f"^{delivery.target.namespace}$", "requiredTags": "eval.approved=true"}
+    delivery.kubectl("patch", *place, "--type=merge", f"--patch={json.dumps({'data': asked})}")
+    try:
+        yield
+    finally:
+        delivery.kubectl("patch", *place, "--type=merge", f"--patch={json.dumps({'data': before})}")
+
+
+@contextmanager
+def tagged(stage: Stage, version: str, tags: dict[str, str]) -> Iterator[None]:
+    """Set tags of a registered version, and take them away at the end."""
+    client = MlflowClient(tracking_uri=stage.playground.mlflow_url)
+    for name, value in tags.items():
+        client.set_model_version_tag(MODEL, version, name, value)
+    try:
+        yield
+    finally:
+        for name in tags:
+            client.delete_model_version_tag(MODEL, version, name)
+
+
+def test_what_nobody_approved_or_expects_other_features_is_held_until_the_registry_says_so(
+    deliver: Any, stage: Stage, fast: Pace
+) -> None:
+    schema = {"backstay.dev/feature-schema-version": "3"}
+    with tagged(stage, "1", schema):
+        delivery = deliver("1", pace=replace(fast, feature_schemas=("3",)))
+    traffic, before = delivery.traffic(), served(delivery)
+    with approval_asked_for(delivery):
+        commit = stage.merge_bump(delivery.target, "2")
+        stage.refresh(delivery.target)
+        held = delivery.observer.model.wait(
+            "version 2 is held by both gates",
+            lambda body: {"Schema", "Tags"} <= {gate["name"] for gate in failed(body)},
+            timeout=PATIENCE,
+        ).body
+        assert stalled(held) == "GateFailed"
+        assert "has no feature schema version of version 2" in held["status"]["message"]
+        assert "has no tag eval.approved, and the policy asks for 'true'" in held["status"]["message"]
+        assert served(delivery) == before
+        with tagged(stage, "2", {**schema, "eval.approved": "true"}):
+            delivery.observer.wait_stable("2", timeout=PATIENCE)
+    traffic.stop()
+    assert {gate["result"] for gate in delivery.model()["status"]["gates"]} == {"Passed"}
+    assert delivery.wait_until_synced() == commit
+    assert traffic.lost() == []
 
 
 def test_git_is_put_right_where_that_is_asked_for(deliver: Any, fast: Pace) -> None:

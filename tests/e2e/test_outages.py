@@ -104,6 +104,27 @@ def _told_unavailable(delivery: Any, *, since: float) -> Seen:
     return seen
 
 
+def test_without_the_registry_a_rollout_goes_on_up_to_its_promotion_which_waits(deliver: Any, fast: Pace) -> None:
+    delivery = deliver("1", pace=fast)
+    traffic, begun = delivery.traffic(), time.time()
+    delivery.stage.merge_bump(delivery.target, "2")
+    delivery.stage.refresh(delivery.target)
+    revision = delivery.observer.revision("2", since=begun, timeout=60)
+    delivery.observer.wait_weight(revision, timeout=120, since=begun)
+    with away(delivery.stage.playground, "mlflow"):
+        waiting = delivery.observer.model.wait(
+            "people are told what the promotion waits for",
+            lambda body: "does not answer" in body["status"]["message"] and body["status"]["weight"] == 100,
+            timeout=120,
+            since=begun,
+        ).body["status"]
+        assert (waiting["stable"]["version"], waiting["rollout"]["version"]) == ("1", "2")
+        assert "rollback" not in waiting
+    delivery.observer.wait_stable("2", timeout=120, since=begun)
+    assert delivery.observer.weights_of(revision, since=begun)[-1] == 100
+    _nothing_lost(traffic)
+
+
 def test_a_rollout_survives_the_crash_of_the_api_server(deliver: Any) -> None:
     delivery = deliver("1")
     traffic = delivery.traffic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ DIGEST, OTHER = "sha256:" + 64 * "a", "sha256:" + 64 * "b"
 SETTINGS = {"namespaces": "-production$"}
 
 
-def declared(uri: str, version: str, **model: str) -> ModelDeployment:
+def declared(uri: str, version: str, *, schemas: Sequence[str] = (), **model: str) -> ModelDeployment:
     return ModelDeployment.of(
         {
             "metadata": {"name": KEY.name, "namespace": KEY.namespace, "uid": "u", "generation": 1},
             "spec": {
                 "model": {"name": MODEL, "version": version, **model},
-                "registry": {"uri": uri},
+                "registry": {"uri": uri, "featureSchemaVersions": schemas},
                 "serving": {"template": {"spec": {"containers": [{"name": "server", "image": "server:1"}]}}},
                 "traffic": {"gatewayAPI": {"gateway": {"name": "models", "namespace": "gateways"}}},
                 "rollout": {"steps": [{"weight": 100}]},
@@ -113,6 +113,27 @@ async def test_each_gate_has_a_result_and_a_sentence(  # noqa: PLR0913, PLR0917 
     assert {gate.name for gate in answer.gates if not gate.passed} == set(failed)
     for gate in answer.gates:
         assert failed.get(gate.name, "") in gate.message
+
+
+@pytest.mark.parametrize(
+    ("registered", "sentence"),
+    [
+        ({"params": {"feature_schema_version": "4"}}, ""),
+        (
+            {"tags": {"backstay.dev/feature-schema-version": "2"}},
+            "expects feature schema 2, and this environment serves",
+        ),
+        ({}, "has no feature schema version of version"),
+    ],
+)
+async def test_the_feature_schema_must_be_one_that_the_environment_serves(
+    registry: Any, desk: Callable[..., Desk], tmp_path: Path, registered: Mapping[str, Any], sentence: str
+) -> None:
+    version = registry.register(folder=tmp_path, **registered)
+    answer = await desk().ask(declared(registry.uri, version, schemas=("3", "4")))
+    assert isinstance(answer, GatesAnswered)
+    (gate,) = [gate for gate in answer.gates if gate.name == "Schema"]
+    assert (gate.passed, sentence in gate.message) == (not sentence, True)
 
 
 async def test_an_absent_and_a_broken_version_are_told_apart(

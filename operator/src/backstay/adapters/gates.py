@@ -3,7 +3,7 @@
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backstay.adapters.modelversion import READY, ModelVersionError, RegisteredVersion
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity
@@ -43,14 +43,12 @@ class MetricLimit:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the promotion policy asks of the registry."""
+    """What the promotion policy asks of the registry, and the feature schemas that the environment serves."""
 
-    tags: Mapping[str, str]
+    tags: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[MetricLimit, ...] = ()
     model_card: bool = False
-
-
-NOTHING = Asked({})
+    schemas: tuple[str, ...] = ()
 
 
 def gates(declared: ModelIdentity, known: RegisteredVersion | ModelVersionError, asked: Asked) -> tuple[Gate, ...]:
@@ -65,6 +63,8 @@ def gates(declared: ModelIdentity, known: RegisteredVersion | ModelVersionError,
         _gate("Ready", ready),
         _gate("Lineage", *_differences(declared, known.identity, what)),
     ]
+    if asked.schemas:
+        results.append(_gate("Schema", _other_schema(asked.schemas, known.identity.feature_schema_version, what)))
     if asked.tags:
         results.append(_gate("Tags", *_missing_tags(asked.tags, known.tags, what)))
     if asked.limits:
@@ -89,6 +89,15 @@ def _differences(declared: ModelIdentity, has: ModelIdentity, what: str) -> Iter
         ours, theirs, field = getattr(declared, fact), getattr(has, fact), IDENTITY_FIELDS[fact]
         if ours and theirs and ours != theirs:
             yield f"{field} is {ours}, and the registry has {theirs} of {what}; use backstay bump"
+
+
+def _other_schema(served: tuple[str, ...], has: str, what: str) -> str:
+    here = f"this environment serves {' and '.join(served)} (spec.registry.featureSchemaVersions)"
+    if not has:
+        return f"the registry has no feature schema version of {what}, and {here}; say in training which one it expects"
+    return (
+        "" if has in served else f"{what} expects feature schema {has}, and {here}; serve that, or name another version"
+    )
 
 
 def _missing_tags(wanted: Mapping[str, str], tags: Mapping[str, str], what: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from backstay.adapters.cel import CelError, cel_value, compiled, evaluate, holds
-from backstay.adapters.gates import NOTHING, Asked, MetricLimit
+from backstay.adapters.gates import Asked, MetricLimit
 from backstay.adapters.shipped import shipped_files
 
 PLACE = "policies/promotion"
@@ -133,7 +133,7 @@ class Policy:
     def asked_of_registry(self, body: Mapping[str, Any]) -> Asked:
         """Return what the registry must say of a version, for a ModelDeployment that the settings are about."""
         if not self.concerns(body):
-            return NOTHING
+            return Asked()
         pairs = (pair.partition("=") for pair in self._listed("requiredTags"))
         return Asked(
             tags={name.strip(): value.strip() for name, _, value in pairs},

@@ -1,9 +1,10 @@
 """The promotion policy as the controller asks it, before it starts a version."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.gates import NOTHING, Asked
+from backstay.adapters.gates import Asked
 from backstay.adapters.policy import Policy, PolicyError
 from backstay.domain.resource import ModelDeployment
 
@@ -31,13 +32,14 @@ class PromotionPolicy:
             return (f"the settings of the promotion policy cannot be used: {problem}",)
 
     def asked_of_registry(self, desired: ModelDeployment) -> Asked:
-        """Return what the policy asks of the registry, about what is declared.
+        """Return what policy and environment ask of the registry, about what is declared.
 
         Raises:
             PolicyError: the settings cannot be read.
         """
         policy = self._read()
-        return policy.asked_of_registry(_body(desired)) if policy is not None else NOTHING
+        asked = policy.asked_of_registry(_body(desired)) if policy is not None else Asked()
+        return replace(asked, schemas=desired.feature_schemas)
 
     def _read(self) -> Policy | None:
         if self._folder is None or not self._folder.is_dir():

@@ -287,6 +287,7 @@ class ModelDeployment:
     rollback: RollbackPolicy
     promotion: Promotion | None = None
     on_gate_failure: OnGateFailure = OnGateFailure.HOLD
+    feature_schemas: tuple[str, ...] = ()
 
     @staticmethod
     def of(body: Mapping[str, Any]) -> "ModelDeployment":
@@ -319,6 +320,7 @@ class ModelDeployment:
                 retry_of=model.get("retryOf", ""),
                 registry_uri=spec["registry"]["uri"],
                 on_gate_failure=OnGateFailure(spec["registry"].get("onGateFailure", OnGateFailure.HOLD)),
+                feature_schemas=tuple(spec["registry"].get("featureSchemaVersions", ())),
                 replicas=serving.get("replicas", 1),
                 traffic=GatewayTraffic(
                     gateway=gateway["gateway"]["name"],

@@ -87,6 +87,7 @@ class Pace:
     baseline: bool = True
     progress_deadline: str = "10m"
     on_gate_failure: str = "hold"
+    feature_schemas: tuple[str, ...] = ()
     incident: str = "none"
     config: tuple[tuple[str, str], ...] = ()
     write_back: str = "commit"
@@ -99,13 +100,14 @@ class Pace:
         """Write the Kustomize patch that an overlay gets."""
         signals = {} if self.signals is None else {"signals": [dict(signal) for signal in self.signals]}
         promotion = {} if self.promotion is None else {"promotion": self.promotion}
+        schemas = {"featureSchemaVersions": list(self.feature_schemas)} if self.feature_schemas else {}
         return yaml.safe_dump(
             {
                 "apiVersion": "backstay.dev/v1alpha1",
                 "kind": "ModelDeployment",
                 "metadata": {"name": MODEL},
                 "spec": {
-                    "registry": {"onGateFailure": self.on_gate_failure},
+                    "registry": {"onGateFailure": self.on_gate_failure, **schemas},
                     "serving": {"replicas": self.replicas, "config": dict(self.config)},
                     "rollout": {
                         "steps": [dict(step) for step in self.steps],

@@ -1,6 +1,7 @@
 """What the registry has to say of the versions that are declared."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from backstay.adapters.gates import gates
@@ -60,7 +61,8 @@ class Registries:
             yield Finding(file, 0, sentence)
             return
         known = self.read(uri, name, version)
-        asked = policy.asked_of_registry(checked.body)
+        schemas = tuple(checked.body["spec"]["registry"].get("featureSchemaVersions", ()))
+        asked = replace(policy.asked_of_registry(checked.body), schemas=schemas)
         declared = ModelIdentity.of(checked.body["spec"]["model"])
         yield from (Finding(file, 0, gate.message) for gate in gates(declared, known, asked) if not gate.passed)
         if isinstance(known, RegisteredVersion) and declared.digest and not known.identity.digest:
