@@ -101,6 +101,8 @@ TOOLS: Mapping[str, Tool] = {
         Tool("kube-controller-manager", "kubernetes", _K8S, f"{_K8S}/cmd/kube-controller-manager", stamps=_K8S_STAMPS),
         Tool("kubectl", "kubernetes", _K8S, f"{_K8S}/cmd/kubectl", stamps=_K8S_STAMPS),
         Tool("kustomize", "kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5"),
+        # Asks the model servers that are compared.
+        Tool("vegeta", "vegeta", "github.com/tsenart/vegeta/v12", "github.com/tsenart/vegeta/v12"),
         Tool("redis", "redis", "github.com/alicebob/miniredis/v2", "."),
         Tool(
             "prometheus",

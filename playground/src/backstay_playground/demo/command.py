@@ -75,9 +75,9 @@ def bench_harmless(
 
 def bench_shadow(
     state: State = "",
-    repetitions: Annotated[int, typer.Option(min=1, max=100, help="How many pairs of runs are compared.")] = 12,
+    repetitions: Annotated[int, typer.Option(min=1, max=100, help="How many rounds of short runs are compared.")] = 40,
 ) -> None:
-    """Compare the times of answers with every request copied to a version in the shadow and without, in pairs."""
+    """Compare the times of answers with every request copied to a version in the shadow and without, in turn."""
     playground = Playground(state, ports=parse_choices([]), console=_console)
     playground.down()
     try:

@@ -7,11 +7,11 @@ processor of their own, and gateway, stable pod and client to the others, in bot
 import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
@@ -26,7 +26,9 @@ from backstay_playground.errors import PlaygroundError
 from backstay_playground.playground import Playground
 
 RATE = 40.0
-SECONDS = 8.0
+SECONDS = 2.0
+_EVERY = 10
+_RESAMPLED = 1000
 _WARM_UP = 10.0
 _PATIENCE = 180.0
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -38,8 +40,8 @@ _HOSTNAMES = {
     _ONE: f"one.{PRODUCTION.hostname}",
     _PLAIN: f"plain.{PRODUCTION.hostname}",
 }
-# Percentiles of one round, in seconds: by what is copied, and by name.
-Round = dict[str, dict[str, float]]
+# The times of one round's answers, in seconds, by what is copied.
+Round = dict[str, list[float]]
 
 
 def bench(playground: Playground, *, console: Console, repetitions: int, report: Path) -> None:
@@ -59,21 +61,22 @@ def bench(playground: Playground, *, console: Console, repetitions: int, report:
     try:
         _begin_shadow(stage, observer)
         said: dict[int, set[str]] = {}
-        rounds = []
+        rounds: list[Round] = []
         for number in range(repetitions):
             order = sorted(_HOSTNAMES, key=lambda name: (list(_HOSTNAMES).index(name) + number) % len(_HOSTNAMES))
             answers = {name: _asked(stage, _HOSTNAMES[name]) for name in order}
             for one in (answer for some in answers.values() for answer in some):
                 said.setdefault(one.body, set()).add(one.said)
-            rounds.append({name: percentiles(some) for name, some in answers.items()})
-            console.print(f"  {number + 1:2} of {repetitions}: {_row(rounds[-1])}", highlight=False, soft_wrap=True)
+            rounds.append({name: [one.ended - one.began for one in some] for name, some in answers.items()})
+            if not (number + 1) % _EVERY:
+                console.print(f"  {number + 1} of {repetitions} rounds", highlight=False)
         if any(len(words) > 1 for words in said.values()):
             raise PlaygroundError("The same request got different answers")
     finally:
         observer.stop()
     _print(console, rounds)
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps(rounds, indent=2) + "\n", encoding="utf-8")
+    report.write_text(json.dumps(rounds) + "\n", encoding="utf-8")
 
 
 def _begin_shadow(stage: Stage, observer: Observer) -> None:
@@ -157,29 +160,31 @@ def _answers(stage: Stage, hostname: str, seconds: float) -> list[Answer]:
     return traffic.answers()
 
 
-def percentiles(answers: Sequence[Answer]) -> dict[str, float]:
-    """Return percentiles of the time that answers took, in seconds, by name."""
-    taken = sorted(answer.ended - answer.began for answer in answers)
-    return {name: taken[math.ceil(share * len(taken)) - 1] for name, share in _PERCENTILES.items()}
+def percentile(rounds: Sequence[Round], what: str, share: float) -> float:
+    """Return a percentile of the times of all rounds' answers, in seconds."""
+    taken = sorted(time for one in rounds for time in one[what])
+    return taken[math.ceil(share * len(taken)) - 1]
 
 
-def _row(percentiles_of: Round) -> str:
-    return "; ".join(
-        f"{name} " + ", ".join(f"{what}: {1000 * one[name]:.1f} ms" for what, one in percentiles_of.items())
-        for name in _PERCENTILES
-    )
+def ratio(rounds: Sequence[Round], what: str, share: float) -> tuple[float, float, float]:
+    """Return a percentile's ratio to that without copies, and its 95 % interval, by resampling whole rounds."""
+    random = Random(7)  # noqa: S311 - the same intervals again from the same times
+
+    def of(some: Sequence[Round]) -> float:
+        return percentile(some, what, share) / percentile(some, _PLAIN, share)
+
+    resampled = sorted(of(random.choices(rounds, k=len(rounds))) for _ in range(_RESAMPLED))
+    return of(rounds), resampled[round(0.025 * _RESAMPLED)], resampled[round(0.975 * _RESAMPLED)]
 
 
 def _print(console: Console, rounds: Sequence[Round]) -> None:
-    table = Table(title=f"{len(rounds)} rounds, each {SECONDS:g} s at {RATE:g} requests a second; times of answers")
-    for column in ("copies", "percentile", "with", "without", "median ratio", "min", "max"):
+    table = Table(title=f"{len(rounds)} rounds of {SECONDS:g} s each at {RATE:g} requests a second; times of answers")
+    for column in ("copies", "percentile", "with", "without", "ratio", "95 % interval"):
         table.add_column(column, justify="left" if column == "copies" else "right")
     for what in (_ONE, _BOTH):
-        for name in _PERCENTILES:
-            ratios = [one[what][name] / one[_PLAIN][name] for one in rounds]
-            times = (statistics.median(one[copied][name] for one in rounds) for copied in (what, _PLAIN))
-            figures = (statistics.median(ratios), min(ratios), max(ratios))
-            table.add_row(
-                what, name, *(f"{1000 * time:.1f} ms" for time in times), *(f"{figure:.3f}" for figure in figures)
-            )
+        for name, share in _PERCENTILES.items():
+            times = (percentile(rounds, copied, share) for copied in (what, _PLAIN))
+            middle, low, high = ratio(rounds, what, share)
+            row = (what, name, *(f"{1000 * one:.1f} ms" for one in times), f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
+            table.add_row(*row)
     console.print(table)
