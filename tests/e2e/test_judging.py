@@ -49,8 +49,9 @@ def test_a_version_that_is_only_slower_is_rolled_back_for_its_latency(deliver: A
     assert traffic.lost() == []
 
 
-def test_a_version_that_is_only_less_sure_is_rolled_back_for_its_confidence(deliver: Any) -> None:
-    rollback, traffic = taken_back(deliver, "5", judged_by(ERRORS, NULLS, CONFIDENCE))
+@pytest.mark.parametrize("version", ["5", "6"], ids=["less-sure", "trained-on-wrong-rows"])
+def test_a_version_that_is_only_less_sure_is_rolled_back_for_its_confidence(deliver: Any, version: str) -> None:
+    rollback, traffic = taken_back(deliver, version, judged_by(ERRORS, NULLS, CONFIDENCE))
     assert rollback.reason.startswith("confidence: PSI ")
     assert [v for v, outcome in tally(traffic.answers()).answers.items() if outcome["error"]] == []
     assert traffic.lost() == []

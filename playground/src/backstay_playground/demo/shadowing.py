@@ -1,7 +1,7 @@
 """`make bench-shadow`: what copying every request costs those who wait for the answer.
 
-On a cluster the pods that answer copies take their processor time from their own nodes. Here they are bound to a
-processor of their own, and gateway, stable pod and client to the others, in both kinds of runs.
+On a cluster the pods that answer copies take their processor time from their own nodes. Here they and the rest of the
+playground are bound to one processor, and gateway, stable pod and client to the others, in all runs.
 """
 
 import json
@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -114,10 +115,10 @@ def _begin_shadow(stage: Stage, observer: Observer) -> None:
 
 
 def _part_processors(stage: Stage) -> None:
-    """Bind the pods that answer copies to one processor, and all that a client waits for to the others."""
+    """Bind all that a client waits for to all processors but one, and what else the playground runs to that one."""
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) == 1:
-        raise PlaygroundError("This benchmark needs two processors: one is for the pods that answer copies")
+        raise PlaygroundError("This benchmark needs two processors: one is for what no client waits for")
     listening = {
         one.laddr.ip: psutil.Process(one.pid)
         for one in psutil.net_connections(kind="tcp")
@@ -127,11 +128,14 @@ def _part_processors(stage: Stage) -> None:
         "items"
     ]
     versions = {pod["status"]["podIP"]: _answers_clients(pod) for pod in pods}
-    envoys = [process for process in psutil.process_iter() if process.name() == "envoy"]
-    for process in (*(listening[ip] for ip, live in versions.items() if live), *envoys, psutil.Process()):
-        _bind(process, processors[:-1])
-    for process in (listening[ip] for ip, live in versions.items() if not live):
-        _bind(process, processors[-1:])
+    awaited = {listening[ip].pid for ip, live in versions.items() if live} | {os.getpid()}
+    root = str(stage.playground.layout.root)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            command = " ".join(process.cmdline())
+            if root in command or "backstay_playground" in command:
+                is_awaited = process.pid in awaited or process.name() == "envoy"
+                _bind(process, processors[:-1] if is_awaited else processors[-1:])
 
 
 def _answers_clients(pod: dict[str, Any]) -> bool:
