@@ -377,3 +377,30 @@ def test_other_servers_are_read_by_their_own_names(
         histogram = reading.of(metrics.duration, KEY)[PLACE]
         assert isinstance(histogram, Histogram)
         assert (histogram.uppers[0], histogram.counts[0], histogram.total) == (*durations, requests)
+
+
+def test_a_server_that_counts_nothing_is_read_by_what_each_envoy_saw_of_its_pods(tmp_path: Path) -> None:
+    told, metrics = Recorded(Path(__file__).parent / "expositions" / "envoy.txt"), METRICS[Profile.ENVOY]
+    failed = metrics.events[Events.ERRORS]
+    pods = {"127.97.250.1:8080": LABELS, "127.97.250.2:8080": {**LABELS, "revision": "bbb", "pod": "fraud-bbb-1"}}
+    unread = [{"targets": [address], "labels": labels} for address, labels in pods.items()]
+    with _serving(told) as one, _serving(told) as other:
+        envoys = [f"127.0.0.1:{port}" for port in (one, other)]
+        gateway = [{"targets": envoys, "labels": {"namespace": "gateways", "pod": "envoy"}}]
+        jobs = {"pods": unread, "gateway": gateway, "gateway-again": gateway}
+        configuration = [
+            {"job_name": name, "scrape_interval": "200ms", "scrape_timeout": "200ms", "static_configs": targets}
+            for name, targets in jobs.items()
+        ]
+        with _started(tmp_path, {"scrape_configs": configuration}) as prometheus:
+            for attempt in eventually():
+                with attempt:
+                    wanted = {metrics.requests, metrics.present, failed.events}
+                    reading = prometheus.read(wanted, ["aaa", "bbb"], [time.time()])[0]
+                    assert len(reading.of(failed.events, KEY)) == 4
+                    assert len(reading.of(metrics.present, KEY)) == 2
+    assert reading.problems == {}
+    places = [Place(Backend(of), f"fraud-{of}-1 via {envoy}") for of in ("aaa", "bbb") for envoy in envoys]
+    assert reading.of(metrics.requests, KEY) == dict(zip(places, (50, 50, 57, 57), strict=True))
+    assert reading.of(failed.events, KEY) == dict(zip(places, (0, 0, 10, 10), strict=True))
+    assert reading.of(metrics.present, KEY) == {PLACE: 1, Place(Backend("bbb"), "fraud-bbb-1"): 1}

@@ -217,7 +217,7 @@ class Following:
                     counts = self._buckets(name, histogram, arms, after)
                     if counts is not None:
                         signals[name] = counts
-        pods = Counter(place.backend for place in after[self.metrics.requests])
+        pods = Counter(place.backend for place in after[self.metrics.present])
         n_c = float(arms.canary_of(requests, 1)[0])
         every = float(sum(added[0] for added in requests.values()))
         whole = 0.0 < trial.planned < 1.0 and not mixed and self._is_whole(trial, after[self.metrics.requests])

@@ -55,6 +55,28 @@ _TRITON = (
     f'{{__name__=~"nv_inference_request_(success|failure)",{_WANTED}}}, "outcome", "$1", "__name__", "(.*)"))'
 )
 
+
+def _of_endpoints(counter: str) -> str:
+    """Take a counter that Envoy keeps for each address, and find the pod of the address by Prometheus' own target.
+
+    Each Envoy starts from zero by itself, so that each one's count of a pod is a series of its own. What goes to a pod
+    by several clusters, as copies do, is added.
+    """
+    once = f"max by (address, instance, envoy_cluster_name) ({_addressed(counter, 'envoy_endpoint_address')})"
+    pods = f"{_addressed(f'up{{{_WANTED}}} >= bool 0', 'instance')}"
+    labels = "namespace, modeldeployment, revision, track, pod"
+    joined = (
+        f"sum by (address, instance) ({once}) * on (address) group_left ({labels}) max by (address, {labels}) ({pods})"
+    )
+    return f'label_join({joined}, "pod", " via ", "pod", "instance")'
+
+
+def _addressed(series: str, label: str) -> str:
+    return f'label_replace({series}, "address", "$1", "{label}", "(.*)")'
+
+
+_ENVOY = _of_endpoints("envoy_cluster_endpoint_rq_total")
+
 METRICS: Mapping[Profile, Metrics] = {
     Profile.BACKSTAY: Metrics(
         requests=REQUESTS,
@@ -73,6 +95,13 @@ METRICS: Mapping[Profile, Metrics] = {
             Measure.PREDICTION: _of_pods("backstay_prediction_bucket"),
             Measure.CONFIDENCE: _of_pods("backstay_confidence_bucket"),
         },
+    ),
+    # What the gateway saw, for servers that count nothing: a pod is a target of Prometheus that gives no answer.
+    # Envoy keeps no durations for each address.
+    Profile.ENVOY: Metrics(
+        requests=_ENVOY,
+        present=f"max without ({_COPIES}) (up{{{_WANTED}}} >= bool 0)",
+        events={Events.ERRORS: CounterPair(_of_endpoints("envoy_cluster_endpoint_rq_error"), _ENVOY)},
     ),
     # MLServer's REST server; what comes in by gRPC is not in these counters.
     Profile.MLSERVER: Metrics(

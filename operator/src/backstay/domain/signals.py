@@ -12,6 +12,7 @@ class Profile(StrEnum):
     """Whose metric names a model server uses."""
 
     BACKSTAY = "backstay"
+    ENVOY = "envoy"
     MLSERVER = "mlserver"
     SELDON = "seldon"
     TRITON = "triton"
