@@ -130,13 +130,20 @@ def test_git_is_put_right_where_that_is_asked_for(deliver: Any, fast: Pace) -> N
     delivery = deliver("1", pace=replace(fast, on_gate_failure="rollback"))
     stage, before = delivery.stage, served(delivery)
     traffic = delivery.traffic()
-    bad_commit = stage.merge_bump(delivery.target, "3", digest=f"sha256:{'0' * 64}")
+    wrong = f"sha256:{'0' * 64}"
+    bad_commit = stage.merge_bump(delivery.target, "3", digest=wrong)
     stage.refresh(delivery.target)
     record = delivery.observer.wait_rolled_back("3", timeout=PATIENCE).body["status"]["rollback"]
-    traffic.stop()
     assert record["reason"].startswith("the registry: digest is sha256:000000")
     assert (record["badCommit"], record["to"]) == (bad_commit, "1")
     assert read_version_file(stage.read(delivery.target.version_file), name=MODEL).identity.version == "1"
+    stage.merge_bump(delivery.target, "3", digest=wrong)
+    stage.refresh(delivery.target)
+    again = delivery.observer.model.wait(
+        "a rejected version is refused", lambda body: stalled(body) == "VersionRejected", timeout=PATIENCE
+    ).body["status"]
+    traffic.stop()
+    assert f"spec.model.retryOf: {record['id']}" in again["message"]
     assert served(delivery) == before
     assert {answer.version for answer in traffic.answers()} == {"1"}
     client = MlflowClient(tracking_uri=stage.playground.mlflow_url)
