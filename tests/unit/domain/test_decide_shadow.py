@@ -72,6 +72,19 @@ def test_the_step_waits_for_time_requests_and_the_verdict_and_then_gives_the_fir
     assert (copies(world), world.weight("2")) == ({}, 10)
 
 
+def test_pods_are_given_up_only_when_their_copies_have_ended() -> None:
+    world = shadowed()
+    world.judged(Verdict.INCONCLUSIVE)
+    world.later(31)
+    world.turn()
+    world.see(evidence=None)
+    world.turn()
+    assert (len(copies(world)), world.seen.ready(CANARY), world.seen.ready(FRESH)) == (2, 4, 4)
+    world.judged(Verdict.INCONCLUSIVE)
+    world.turn(2)
+    assert (copies(world), world.weight("2"), world.seen.ready(CANARY), world.seen.ready(FRESH)) == ({}, 10, 1, 1)
+
+
 def test_straight_to_full_traffic_it_takes_proof() -> None:
     world = bumped_to_2(steps=[SHADOW, {"weight": 100}])
     world.turn()

@@ -132,7 +132,8 @@ class _Walk:
                 return
         if self._stable_comes_first():
             return
-        self._provide(share)
+        carried = share if self.rollout.step_since else self._carried(share)
+        self._provide(share, carried)
         if self.rollout.step_since and not self.turn.observed.ready(self.canary):
             # Its pods died: the step begins anew when they are back, or fails like pods that never came.
             self.rollout = replace(self.rollout, step_since=0.0, ready_since=0.0, ramp_since=self.turn.now)
@@ -141,7 +142,6 @@ class _Walk:
             self._serve(share)
             self._hold(step, share)
         else:
-            carried = self._carried(share)
             self._serve(carried)
             self._ramp(share, carried)
 
@@ -189,11 +189,14 @@ class _Walk:
     def _fresh(self, share: _Share) -> bool:
         return self.plan.rollout.baseline and not self.rollout.first and share.weight < FULL
 
-    def _provide(self, share: _Share) -> None:
-        """Ask for the pods that the share needs, and for as many fresh ones of the stable revision beside them."""
+    def _provide(self, share: _Share, carried: _Share) -> None:
+        """Ask for the pods that the share needs, and for as many fresh ones of the stable revision beside them.
+
+        Copies of all requests take more pods than the live ones of the next step, and take them until that begins.
+        """
         turn = self.turn
         turn.keep.add(self.canary)
-        needed = self._needed(share)
+        needed = max(self._needed(share), self._needed(carried))
         turn.act(EnsureWorkload(self.canary, self.plan, needed))
         if self.canary.revision not in turn.observed.plans:
             turn.act(KeepPlan(self.plan))
