@@ -152,7 +152,6 @@ def may(reviews: client.AuthorizationV1Api, verb: str, what: str, *, name: str =
         ("gateway.networking.k8s.io/gateways", "get list watch"),
         ("argoproj.io/applications", "get patch"),
         ("events.k8s.io/events", "create patch"),
-        ("apiextensions.k8s.io/customresourcedefinitions", "get list watch"),
         ("authorization.k8s.io/selfsubjectaccessreviews", "create"),
     ],
 )
@@ -187,7 +186,7 @@ def test_the_controller_may_read_the_namespace_that_names_the_cluster(reviews: c
         ("argoproj.io/appprojects", "get patch"),
         ("rbac.authorization.k8s.io/clusterroles", "bind escalate create patch"),
         ("rbac.authorization.k8s.io/rolebindings", "create patch"),
-        ("apiextensions.k8s.io/customresourcedefinitions", "create patch delete"),
+        ("apiextensions.k8s.io/customresourcedefinitions", "get list watch create patch delete"),
         ("admissionregistration.k8s.io/validatingadmissionpolicies", "create patch delete"),
         ("admissionregistration.k8s.io/validatingadmissionpolicybindings", "create patch delete"),
     ],
