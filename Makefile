@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE = --tx '2*popen//python=$(BIN)/python -I -S playground/src/backstay_playground/own_network.py' --dist loadfile --no-loadscope-reorder
 UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-serving bench-judge lock clean
+.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-serving bench-scale bench-judge lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-crowd: setup ## 50 models of one repository fail at once while three other
 
 bench-serving: setup ## The model server beside `mlflow models serve` and MLServer, with one model in one run (ARGS=--help)
 	@PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_serving $(ARGS)
+
+bench-scale: setup ## One controller with many live canaries (ARGS="50 200": sizes; ARGS=--help)
+	@PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_scale $(ARGS)
 
 bench-judge: setup ## The judge beside others on simulated rollouts, written to docs/ (ARGS=--full: 10,000 runs, hours; ARGS=--help)
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_judge $(ARGS)

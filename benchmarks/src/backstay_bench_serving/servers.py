@@ -1,6 +1,5 @@
 """The servers that are compared: how each is started with a model in a folder, and asked whether it is ready."""
 
-import hashlib
 import json
 import os
 import signal
@@ -15,8 +14,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from backstay_playground.environment import environment
 from backstay_playground.errors import PlaygroundError
-from backstay_playground.layout import repository_root, user_cache
+from backstay_playground.layout import repository_root
 
 _PATIENCE = 120.0
 _MLSERVER_PINS = repository_root() / "requirements" / "bench-mlserver.txt"
@@ -81,7 +81,7 @@ def _mlserver(model: Path, port: int, folder: Path, **given: int) -> Sequence[st
     implementation = {"implementation": "mlserver_mlflow.MLflowRuntime", "parameters": {"uri": str(model)}}
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     (folder / "model-settings.json").write_text(json.dumps({"name": "bench", **implementation}), encoding="utf-8")
-    return [str(_mlserver_environment() / "bin" / "mlserver"), "start", str(folder)]
+    return [str(environment(_MLSERVER_PINS) / "bin" / "mlserver"), "start", str(folder)]
 
 
 KINDS = (
@@ -95,7 +95,7 @@ KINDS = (
 
 def prepare() -> None:
     """Install what is not there yet."""
-    _mlserver_environment()
+    environment(_MLSERVER_PINS)
 
 
 def start(kind: Kind, model: Path, port: int, folder: Path, processors: Sequence[int]) -> Server:
@@ -107,11 +107,11 @@ def start(kind: Kind, model: Path, port: int, folder: Path, processors: Sequence
     log = folder / f"{kind.name.replace(' ', '-')}-{port}.log"
     # MLflow looks for uvicorn on the PATH.
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    environment = {**os.environ, **kind.variables, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1", "PATH": path}
+    variables = {**os.environ, **kind.variables, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1", "PATH": path}
     command = kind.command(model, port, folder / f"server-{port}")
     begun = time.monotonic()
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=folder)
+        process = subprocess.Popen(command, env=variables, stdout=file, stderr=subprocess.STDOUT, cwd=folder)
     os.sched_setaffinity(process.pid, processors)
     while True:
         if process.poll() is not None or time.monotonic() > begun + _PATIENCE:
@@ -122,25 +122,3 @@ def start(kind: Kind, model: Path, port: int, folder: Path, processors: Sequence
         except httpx.HTTPError:
             pass
         time.sleep(0.05)
-
-
-def _mlserver_environment() -> Path:
-    """Return MLServer's own environment: its requirements do not go with the project's."""
-    folder = user_cache() / f"mlserver-{hashlib.sha256(_MLSERVER_PINS.read_bytes()).hexdigest()[:12]}"
-    if not (folder / ".installed").exists():
-        pip = folder / "bin" / "pip"
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [
-                str(pip),
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--require-hashes",
-                "-r",
-                str(_MLSERVER_PINS),
-            ],
-        ):
-            subprocess.run(command, check=True)
-        (folder / ".installed").touch()
-    return folder

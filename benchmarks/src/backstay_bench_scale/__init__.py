@@ -1,0 +1,1 @@
+"""How many live canaries one controller bears, on a real API server with pods that are ready and run nothing."""
