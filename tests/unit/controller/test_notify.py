@@ -71,6 +71,7 @@ def test_a_target_gets_what_it_wants(target: Target, reason: str, namespace: str
         ({"team.url": f"json://127.0.0.1 slack://{HIDDEN}"}, "team.url, address 2: apprise knows no such service"),
         ({"team.events": "*"}, "team has no team.url: write the address of a service there"),
         ({"team.url": "json://127.0.0.1", "team.events": "Rolledback"}, "no event is Rolledback; known are Approved, "),
+        ({"team.url": "json://127.0.0.1", "team.events": f"slack://{HIDDEN}"}, "no event is what it says; known are"),
         ({"team.url": "json://127.0.0.1", "team.namespaces": "("}, "team.namespaces is no pattern"),
         ({"team.address": HIDDEN}, "team.address is not understood: name it <target>.url, <target>.events"),
         ({"url": HIDDEN}, "url is not understood"),

@@ -120,7 +120,9 @@ def _wrong(name: str, given: dict[str, str]) -> Iterator[str]:
     unknown = _reasons(given.get("events", "")) - USUAL - OTHERS
     if unknown:
         known = ", ".join(sorted(USUAL | OTHERS))
-        yield f"{name}.events: no event is {', '.join(sorted(unknown))}; known are {known}, and {_EVERYTHING} for all"
+        # What is no name may be an address that somebody put into the wrong key.
+        said = ", ".join(sorted(reason for reason in unknown if reason.isalpha())) or "what it says"
+        yield f"{name}.events: no event is {said}; known are {known}, and {_EVERYTHING} for all"
     try:
         re.compile(given.get("namespaces", ""))
     except re.error:

@@ -52,7 +52,7 @@ class Notifications:
         self._waiting: dict[str, deque[tuple[Target, Message]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._problems: tuple[str, ...] = ()
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="notifications")
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="notifications")
 
     def tell(self, desired: ModelDeployment, announcements: Iterable[Announce]) -> None:
         """Hand in what was announced of a ModelDeployment; returns at once."""
@@ -103,8 +103,7 @@ class Notifications:
         waiting = self._waiting[name]
         while waiting:
             target, message = waiting.popleft()
-            for url in target.urls:
-                taken = await self._sent(url, message)
+            for taken in await asyncio.gather(*(self._sent(url, message) for url in target.urls)):
                 metrics.NOTIFICATIONS.labels(name, "sent" if taken else "failed").inc()
                 if not taken:
                     _LOG.warning(
