@@ -53,6 +53,7 @@ def test_a_rollback_is_told_once(deliver: Any, fast: Pace) -> None:
             delivery.wait_until("both messages are there", lambda: len(got) >= 2, timeout=30)
             delivery.kubectl("delete", "pods", SYSTEM, "--selector=app.kubernetes.io/name=backstay", "--wait=true")
             delivery.kubectl("rollout", "status", "deployment/backstay-controller", SYSTEM, "--timeout=90s")
+            # Time for a repetition, which must not come.
             time.sleep(5)
         finally:
             delivery.kubectl("delete", "secret", TARGETS, SYSTEM)

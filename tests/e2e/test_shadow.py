@@ -100,6 +100,7 @@ def test_a_shadow_that_crashes_again_and_again_changes_nothing_for_clients(deliv
         for pod in delivery.pods(revision):
             namespace = f"--namespace={delivery.target.namespace}"
             delivery.kubectl("delete", pod, namespace, "--force", "--grace-period=0", "--ignore-not-found")
+        # Clients go on asking while pods are away, and come and get copies again.
         time.sleep(2)
     traffic.stop()
     counted = tally(traffic.answers(since=since))

@@ -109,9 +109,7 @@ class Scene:
     async def _wait(self, what: str, count: int, condition: Any) -> None:
         deadline = time.monotonic() + _PATIENCE
         while True:
-            waiting = [
-                model for (_, name), model in self.models.store.items() if not condition(model.get("status", {}))
-            ]
+            waiting = [model for model in self.models.store.values() if not condition(model.get("status", {}))]
             if not waiting and len(self.models.store) == count:
                 return
             if time.monotonic() > deadline:

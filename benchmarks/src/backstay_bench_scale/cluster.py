@@ -52,11 +52,13 @@ class ReadyNode:
         if isinstance(change, Absent) or uid in self._busy or self._group is None:
             return
         if "deletionTimestamp" in pod["metadata"]:
-            self._do(uid, self._let_go(pod))
+            self._do(pod, self._let_go(pod))
         elif not pod["spec"].get("nodeName"):
-            self._do(uid, self._start(pod))
+            self._do(pod, self._start(pod))
 
-    def _do(self, uid: str, work: Any) -> None:
+    def _do(self, pod: dict[str, Any], work: Any) -> None:
+        uid = pod["metadata"]["uid"]
+
         async def once() -> None:
             async with self._slots:
                 try:
@@ -66,8 +68,8 @@ class ReadyNode:
                 finally:
                     self._busy.discard(uid)
             # What happened to it meanwhile has been passed over.
-            known = next((p for p in self.pods.store.values() if p["metadata"]["uid"] == uid), None)
-            if known is not None and "deletionTimestamp" in known["metadata"]:
+            known = self.pods.store.get(key_of(pod))
+            if known is not None and known["metadata"]["uid"] == uid and "deletionTimestamp" in known["metadata"]:
                 self._on_pod(Present(known))
 
         self._busy.add(uid)
