@@ -1,12 +1,15 @@
 """`make bench-shadow`: what copying every request costs those who wait for the answer.
 
-On a cluster the pods that answer copies take their processor time from their own nodes. Here they and the rest of the
-playground are bound to one processor, and gateway, stable pod and client to the others, in all runs.
+On a cluster the pods that answer copies take their processor time from their own nodes. Here there is one machine, so
+copies are answered in two ways: by pods that let a model's time pass and compute nothing, which is what gateway and
+client see of other nodes; and by the rollout's own pods. Those, and the rest of the playground, are bound to one
+processor, and gateway, stable pod and client to the others, in all runs.
 """
 
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backstay.domain.observed import Track
+from backstay_playground.demo import elsewhere
 from backstay_playground.demo.rollouts import Observer
 from backstay_playground.demo.stage import MODEL, PRODUCTION, Pace, Stage
 from backstay_playground.demo.traffic import Answer
@@ -36,13 +40,18 @@ _WARM_UP = 10.0
 _PATIENCE = 180.0
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 PACE = Pace(steps=({"shadow": {}, "minDuration": "2h"}, {"weight": 10}, {"weight": 100}), interval="2s", warmup="2s")
-# The same stable version by three names: as the controller has it, with one copy of each request, with none.
-_BOTH, _ONE, _PLAIN = "to canary and baseline", "to the canary alone", "nothing copied"
+# The same stable version by several names: as the controller has it, with other copies of each request, with none.
+_BOTH, _ONE, _PLAIN = "canary and baseline, on this machine", "canary alone, on this machine", "nothing copied"
+_BOTH_ELSEWHERE, _ONE_ELSEWHERE = "two pods elsewhere", "one pod elsewhere"
+_COPIED = (_ONE_ELSEWHERE, _BOTH_ELSEWHERE, _ONE, _BOTH)
 _HOSTNAMES = {
     _BOTH: PRODUCTION.hostname,
     _ONE: f"one.{PRODUCTION.hostname}",
+    _BOTH_ELSEWHERE: f"two-elsewhere.{PRODUCTION.hostname}",
+    _ONE_ELSEWHERE: f"one-elsewhere.{PRODUCTION.hostname}",
     _PLAIN: f"plain.{PRODUCTION.hostname}",
 }
+_ELSEWHERE_PORT = 8080
 # The times of one round's answers, in seconds, by what is copied.
 Round = dict[str, list[float]]
 
@@ -96,7 +105,9 @@ def _begin_shadow(stage: Stage, observer: Observer) -> None:
     to_canary = [
         one for one in rule["filters"] if not one["requestMirror"]["backendRef"]["name"].endswith(f"-{Track.BASELINE}")
     ]
-    for number, (name, filters) in enumerate({_ONE: to_canary, _PLAIN: []}.items()):
+    mirrors = [_mirror(name) for name in _start_elsewhere(stage)]
+    copies = {_ONE: to_canary, _BOTH_ELSEWHERE: mirrors, _ONE_ELSEWHERE: mirrors[:1], _PLAIN: []}
+    for number, (name, filters) in enumerate(copies.items()):
         rules = [{"matches": rule["matches"], "backendRefs": stable, "filters": filters}]
         stage.playground.kubectl.apply(
             json.dumps(
@@ -114,6 +125,37 @@ def _begin_shadow(stage: Stage, observer: Observer) -> None:
         while not all(answer.version == "1" for answer in _answers(stage, hostname, _WARM_UP)):
             if time.monotonic() > deadline:
                 raise PlaygroundError(f"{hostname} is not served by version 1")
+
+
+def _start_elsewhere(stage: Stage) -> list[str]:
+    """Start two pods that answer after a time, each with a Service; return the Services' names."""
+    names, port = [f"{MODEL}-elsewhere-{number}" for number in range(2)], {"name": "http", "port": _ELSEWHERE_PORT}
+    for name in names:
+        labels = {"app": name}
+        address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+        container = {
+            "name": "server",
+            "image": "python",
+            "command": [sys.executable, "-m", elsewhere.__name__],
+            "env": [address, {"name": "PORT", "value": str(_ELSEWHERE_PORT)}],
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": _ELSEWHERE_PORT}},
+        }
+        for kind, spec in (
+            ("Pod", {"containers": [container]}),
+            ("Service", {"selector": labels, "ports": [port]}),
+        ):
+            meta = {"name": name, "namespace": PRODUCTION.namespace, "labels": labels}
+            body = {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": spec}
+            stage.playground.kubectl.apply(json.dumps(body))
+        stage.playground.kubectl(
+            "wait", f"--namespace={PRODUCTION.namespace}", "--for=condition=Ready", f"pod/{name}", "--timeout=60s"
+        )
+    return names
+
+
+def _mirror(service: str) -> dict[str, Any]:
+    target = {"group": "", "kind": "Service", "name": service, "port": _ELSEWHERE_PORT}
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": target}}
 
 
 def _part_processors(stage: Stage) -> None:
@@ -142,6 +184,8 @@ def _part_processors(stage: Stage) -> None:
 
 def _answers_clients(pod: dict[str, Any]) -> bool:
     labels = pod["metadata"]["labels"]
+    if "backstay.dev/track" not in labels:
+        return False
     environment = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
     return bool(environment["MODEL_VERSION"] == "1" and labels["backstay.dev/track"] == "primary")
 
@@ -185,9 +229,9 @@ def ratio(rounds: Sequence[Round], what: str, share: float) -> tuple[float, floa
 
 def _print(console: Console, rounds: Sequence[Round]) -> None:
     table = Table(title=f"{len(rounds)} rounds of {SECONDS:g} s each at {RATE:g} requests a second; times of answers")
-    for column in ("copies", "percentile", "with", "without", "ratio", "95 % interval"):
-        table.add_column(column, justify="left" if column == "copies" else "right")
-    for what in (_ONE, _BOTH):
+    for column in ("copies to", "percentile", "with", "without", "ratio", "95 % interval"):
+        table.add_column(column, justify="left" if column == "copies to" else "right")
+    for what in _COPIED:
         for name, share in _PERCENTILES.items():
             times = (percentile(rounds, copied, share) for copied in (what, _PLAIN))
             middle, low, high = ratio(rounds, what, share)
