@@ -156,8 +156,8 @@ def env(state: State = "") -> None:
 
 @app.command()
 def build() -> None:
-    """Build whatever programs are missing into the user's cache, and show the progress."""
-    binaries(sorted(TOOLS), _console)
+    """Build whatever programs are missing into the user's cache, and show the progress; not those of benchmarks."""
+    binaries(sorted(name for name, tool in TOOLS.items() if not tool.for_benchmarks), _console)
 
 
 @app.command()

@@ -4,8 +4,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,13 +50,20 @@ class Playground:
         state: the state folder; by default $BACKSTAY_PLAYGROUND or .playground in the current directory.
         ports: ports chosen by the caller, by the names in `ports.PREFERRED`.
         console: where progress is shown.
+        arguments: more command-line arguments, by component.
     """
 
     def __init__(
-        self, state: Path | str = "", *, ports: Mapping[str, int] | None = None, console: Console | None = None
+        self,
+        state: Path | str = "",
+        *,
+        ports: Mapping[str, int] | None = None,
+        console: Console | None = None,
+        arguments: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.layout = Layout(state_folder(state))
         self._chosen = dict(ports or {})
+        self._arguments = dict(arguments or {})
         self._console = console or Console()
         self._supervisor = Supervisor(self.layout)
 
@@ -254,7 +261,11 @@ class Playground:
 
     def _components(self, setting: Setting) -> dict[str, Component]:
         groups = (control_plane, supporting, delivery)
-        return {component.name: component for group in groups for component in group.components(setting)}
+        return {
+            component.name: replace(component, argv=(*component.argv, *self._arguments.get(component.name, ())))
+            for group in groups
+            for component in group.components(setting)
+        }
 
     def _component(self, name: str) -> Component:
         components = self._components(self._remembered())

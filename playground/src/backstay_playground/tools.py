@@ -23,6 +23,7 @@ class Tool:
     """One program: the folder under playground/tools, the main package, and how it is linked.
 
     `stamps` are linker variables set to a text in which {version}, {major} and {minor} stand for the module's version.
+    What is `for_benchmarks` alone is built when one of these runs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Tool:
     tags: str = ""
     cgo: bool = False
     stamps: Mapping[str, str] = field(default_factory=dict)
+    for_benchmarks: bool = False
 
     @property
     def directory(self) -> Path:
@@ -91,6 +93,7 @@ _K8S_STAMPS = {
     "k8s.io/component-base/version.gitMajor": "{major}",
     "k8s.io/component-base/version.gitMinor": "{minor}",
 }
+_ARGO_ROLLOUTS = "github.com/argoproj/argo-rollouts"
 _ARGO_CD = "github.com/argoproj/argo-cd/v3"
 
 TOOLS: Mapping[str, Tool] = {
@@ -102,7 +105,13 @@ TOOLS: Mapping[str, Tool] = {
         Tool("kubectl", "kubernetes", _K8S, f"{_K8S}/cmd/kubectl", stamps=_K8S_STAMPS),
         Tool("kustomize", "kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5"),
         # Asks the model servers that are compared.
-        Tool("vegeta", "vegeta", "github.com/tsenart/vegeta/v12", "github.com/tsenart/vegeta/v12"),
+        Tool(
+            "vegeta",
+            "vegeta",
+            "github.com/tsenart/vegeta/v12",
+            "github.com/tsenart/vegeta/v12",
+            for_benchmarks=True,
+        ),
         Tool("redis", "redis", "github.com/alicebob/miniredis/v2", "."),
         Tool(
             "prometheus",
@@ -110,6 +119,14 @@ TOOLS: Mapping[str, Tool] = {
             "github.com/prometheus/prometheus",
             "github.com/prometheus/prometheus/cmd/prometheus",
             # Every other service discovery pulls in a cloud's client library.
+            tags="remove_all_sd,enable_kubernetes_sd",
+        ),
+        # Tests the alerts.
+        Tool(
+            "promtool",
+            "prometheus",
+            "github.com/prometheus/prometheus",
+            "github.com/prometheus/prometheus/cmd/promtool",
             tags="remove_all_sd,enable_kubernetes_sd",
         ),
         Tool(
@@ -127,6 +144,21 @@ TOOLS: Mapping[str, Tool] = {
             "code.gitea.io/gitea",
             tags="sqlite sqlite_unlock_notify",
             cgo=True,
+        ),
+        # What is measured beside Backstay.
+        Tool(
+            "argo-rollouts",
+            "argo-rollouts",
+            _ARGO_ROLLOUTS,
+            f"{_ARGO_ROLLOUTS}/cmd/rollouts-controller",
+            for_benchmarks=True,
+        ),
+        Tool(
+            "flagger",
+            "flagger",
+            "github.com/fluxcd/flagger",
+            "github.com/fluxcd/flagger/cmd/flagger",
+            for_benchmarks=True,
         ),
     )
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from backstay.adapters.versionfile import read_version_file, restore
 from backstay_playground.demo.clone import Clone, cloned
@@ -279,10 +279,16 @@ class Stage:
         return str(merged["merge_commit_sha"])
 
     @retry(
-        retry=retry_if_exception_type(PlaygroundError), wait=wait_fixed(0.2), stop=stop_after_delay(20), reraise=True
+        retry=retry_if_exception_type(PlaygroundError),
+        wait=wait_random(0.05, 0.5),
+        stop=stop_after_delay(60),
+        reraise=True,
     )
     def merge_pull(self, number: int, title: str) -> None:
-        """Merge a pull request as a person does; Gitea refuses while it still checks for conflicts."""
+        """Merge a pull request as a person does, again and again.
+
+        Gitea refuses while it still checks for conflicts, and when somebody pushes to the branch at that moment.
+        """
         pull = f"/repos/models/{REPOSITORY}/pulls/{number}"
         body = {"Do": "squash", "MergeTitleField": title, "delete_branch_after_merge": True}
         answer = self.playground.gitea.call("POST", f"{pull}/merge", body)
