@@ -331,8 +331,9 @@ async def test_clusters_of_errors_are_learnt_from_what_prometheus_has_kept(tmp_p
         for attempt in eventually():
             with attempt:
                 assert len(prometheus.read([REQUESTS], ["aaa"], [end])[0].of(REQUESTS, KEY)) == 2
-        loop = EvidenceLoop(prometheus, lambda _: None, time.time)
+        loop = EvidenceLoop(prometheus, lambda *_, **__: None, time.time)
         loop.watch(KEY, Interest(analysis, frozenset({"aaa"}), trial, Memory()))
+        await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
         # The first only starts the account.
         for tick in (end + 2, end + 4):
             await loop._tick(2.0, tick)  # noqa: SLF001 - what the loop does when a tick is due

@@ -64,3 +64,22 @@ async def test_stopping_ends_what_is_under_way() -> None:
     await asyncio.sleep(0)
     await tasks.stop()
     assert (ended, tasks.busy(KEY, "write")) == ([True], False)
+
+
+async def test_work_begins_once_nothing_urgent_is_left() -> None:
+    calm, begun = asyncio.Event(), list[str]()
+
+    async def wait_for_calm(patience: float) -> None:
+        assert patience > 0
+        await calm.wait()
+
+    async def work() -> None:
+        begun.append("pushed")
+
+    tasks = Background(lambda _: None, wait_for_calm)
+    tasks.start(KEY, "write", work)
+    await asyncio.sleep(0.01)
+    assert (begun, tasks.busy(KEY, "write")) == ([], True)
+    calm.set()
+    await asyncio.sleep(0.01)
+    assert (begun, tasks.busy(KEY, "write")) == (["pushed"], False)

@@ -59,7 +59,7 @@ def reading(tick: int) -> Reading:
 
 
 def test_a_tick_judges_every_model_as_it_would_be_judged_alone() -> None:
-    loop = EvidenceLoop(None, lambda _: None, lambda: 0.0)
+    loop = EvidenceLoop(None, lambda *_, **__: None, lambda: 0.0)
     together, alone = [followed(key) for key in KEYS], [followed(key) for key in KEYS]
     for tick in range(6):
         loop._take(together, reading(tick))  # noqa: SLF001 - what a tick does after its query
@@ -84,8 +84,9 @@ class Recording:
 
 async def test_what_was_missed_is_asked_for_at_once_and_judged_tick_by_tick() -> None:
     prometheus, (late, steady) = Recording(), (followed(KEYS[1]), followed(KEYS[1]))
-    loop = EvidenceLoop(prometheus, lambda _: None, lambda: 180.0)  # type: ignore[arg-type]
+    loop = EvidenceLoop(prometheus, lambda *_, **__: None, lambda: 180.0)  # type: ignore[arg-type]
     loop.watch(KEYS[1], Interest(late.analysis, frozenset(), late.trial, Memory()))
+    await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
     for due in (102.0, 180.0):
         await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
     steady.learn([])
@@ -95,13 +96,87 @@ async def test_what_was_missed_is_asked_for_at_once_and_judged_tick_by_tick() ->
     assert loop.evidence(KEYS[1]) == steady.evidence()
 
 
+class Woken:
+    """Notes which models are woken, and which of them urgently."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.urgent: list[str] = []
+
+    def __call__(self, key: Key, /, *, urgent: bool = False) -> None:
+        (self.urgent if urgent else self.keys).append(key.name)
+
+    def taken(self) -> tuple[list[str], list[str]]:
+        """Return what was noted since the last call: urgent ones, and the others."""
+        found = (sorted(self.urgent), sorted(self.keys))
+        self.keys, self.urgent = [], []
+        return found
+
+
+async def test_a_model_is_woken_by_news_at_once_and_for_mere_progress_now_and_then() -> None:
+    now, woken = 100.0, Woken()
+    loop = EvidenceLoop(Recording(), woken, lambda: now)  # type: ignore[arg-type]
+    for key in KEYS:
+        model = followed(key)
+        loop.watch(key, Interest(model.analysis, frozenset(), model.trial, Memory()))
+    await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
+    told = []
+    for tick in range(7):
+        now = 102.0 + 2 * tick
+        await loop._tick(2.0, now)  # noqa: SLF001 - what the loop does when a tick is due
+        told.append(woken.taken())
+    names = [key.name for key in KEYS]
+    # The first reading is news for all, and everyone's turn to write; what fails fails as in the first test.
+    assert told[0] == ([], sorted(names * 2))
+    failed = [urgent for urgent, _ in told if urgent]
+    assert sorted(name for urgent in failed for name in urgent) == names[1:]
+    quiet = [others for urgent, others in told[2:] if not urgent]
+    assert [] in quiet
+    # After five seconds it is everyone's turn again.
+    assert sum(others.count("model-0") for _, others in told[1:]) <= 4
+
+
+async def test_what_is_written_down_in_a_second_does_not_grow_with_the_number_of_rollouts() -> None:
+    woken = Woken()
+    loop = EvidenceLoop(None, woken, lambda: 1000.0)
+    models = [replace_key(index) for index in range(300)]
+    loop._wake_for_progress(models, 5.0)  # noqa: SLF001 - the end of a tick
+    first = woken.taken()[1]
+    for model in models:
+        model.progress_at -= 6.0
+    loop._wake_for_progress(models, 5.0)  # noqa: SLF001 - the end of a tick
+    second = woken.taken()[1]
+    assert (len(first), len(second)) == (50, 50)
+    assert not set(first) & set(second)
+
+
+def replace_key(index: int) -> Following:
+    return followed(Key("prod", f"model-{index}"))
+
+
+async def test_when_prometheus_goes_away_every_rollout_is_told_once() -> None:
+    woken = Woken()
+    loop = EvidenceLoop(None, woken, lambda: 100.0)
+    for key in KEYS:
+        model = followed(key)
+        loop.watch(key, Interest(model.analysis, frozenset(), model.trial, Memory(tick=90.0)))
+        loop._followed[key].progress_at = 99.0  # noqa: SLF001 - it is nobody's turn to write
+    for due in (100.0, 102.0):
+        await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
+    assert woken.taken() == ([], [key.name for key in KEYS])
+    evidence = loop.evidence(KEYS[0])
+    assert evidence is not None
+    assert "BACKSTAY_PROMETHEUS_URL is not set" in evidence.sentence
+
+
 async def test_the_past_is_read_once_before_the_first_interval_and_together_for_rollouts_of_one_minute() -> None:
     prometheus, models = Recording(), [followed(key) for key in KEYS]
-    loop = EvidenceLoop(prometheus, lambda _: None, lambda: 3700.0)  # type: ignore[arg-type]
+    loop = EvidenceLoop(prometheus, lambda *_, **__: None, lambda: 3700.0)  # type: ignore[arg-type]
     for index, (key, model) in enumerate(zip(KEYS, models, strict=True)):
         assert model.trial is not None
         trial = replace(model.trial, began=3600.0 + 25 * index)
         loop.watch(key, Interest(model.analysis, frozenset(), trial, Memory()))
+    await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
     for due in (3702.0, 3704.0):
         await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
     past, later, *ticks = prometheus.asked
@@ -118,7 +193,7 @@ async def test_the_past_is_read_once_before_the_first_interval_and_together_for_
 
 def test_what_was_recorded_is_judged_to_the_same_numbers(tmp_path: Path) -> None:
     model, recorder = followed(KEYS[2]), Recorder(tmp_path)
-    loop = EvidenceLoop(None, lambda _: None, lambda: 0.0, recorder)
+    loop = EvidenceLoop(None, lambda *_, **__: None, lambda: 0.0, recorder)
     for tick in range(6):
         # A controller that starts again reads the last tick once more.
         for _ in range(2):

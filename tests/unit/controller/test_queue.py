@@ -95,3 +95,51 @@ def test_the_age_of_the_oldest_key_is_told() -> None:
     queue.add("a")
     clock.now = 7
     assert queue.oldest_age() == 7
+
+
+async def test_an_urgent_key_goes_before_all_that_wait_also_when_it_waits_already() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    for key in "abcd":
+        queue.add(key)
+    clock.now = 3.0
+    queue.add("d", urgent=True)
+    queue.add("e", urgent=True)
+    queue.add("d")
+    clock.now = 5.0
+    assert (len(queue), queue.oldest_age()) == (5, 5.0)
+    assert await worked(queue, until=5) == ["d", "e", "a", "b", "c"]
+
+
+async def test_it_is_calm_once_the_urgent_keys_have_been_worked_on() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    gates, order = {"urgent": asyncio.Event(), "other": asyncio.Event()}, list[str]()
+
+    async def handle(key: str) -> None:
+        await gates[key].wait()
+        order.append(key)
+
+    async def after_calm() -> None:
+        await queue.calm(5.0)
+        order.append("calm")
+
+    queue.add("urgent", urgent=True)
+    queue.add("other")
+    workers = [asyncio.create_task(queue.work(handle)) for _ in range(2)]
+    waiting = asyncio.create_task(after_calm())
+    await asyncio.sleep(0.01)
+    # It is worked on now, and asked for again meanwhile.
+    queue.add("urgent", urgent=True)
+    assert not waiting.done()
+    gates["urgent"].set()
+    await asyncio.wait_for(waiting, 5)
+    assert order == ["urgent", "urgent", "calm"]
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def test_nobody_waits_for_calm_longer_than_asked() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    queue.add("a", urgent=True)
+    await asyncio.wait_for(queue.calm(0.01), 5)

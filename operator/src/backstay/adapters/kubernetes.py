@@ -6,7 +6,7 @@ copies. Errors are turned into the few kinds that callers act on.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -98,11 +98,13 @@ ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SelfSubjectAccessReview", "self
 class Cluster:
     """A small asynchronous client: raw objects in, raw objects out."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, asked: Callable[[str, int], None] = lambda *_: None) -> None:
+        """Take the server's address; ``asked`` is told of every request's verb and HTTP status (0: no answer)."""
         self._client = ApiClient(configuration)
+        self._asked = asked
 
     @staticmethod
-    async def connect() -> "Cluster":
+    async def connect(asked: Callable[[str, int], None] = lambda *_: None) -> "Cluster":
         """Connect as the pod's service account, or by ``KUBECONFIG`` outside of a pod.
 
         Raises:
@@ -116,7 +118,7 @@ class Cluster:
                 await config.load_kube_config(client_configuration=configuration)
         except config.ConfigException as problem:
             raise UnavailableError(f"No cluster to connect to: {problem}; run in a pod or set KUBECONFIG") from problem
-        return Cluster(configuration)
+        return Cluster(configuration, asked)
 
     async def close(self) -> None:
         """End all connections."""
@@ -223,9 +225,12 @@ class Cluster:
             )
             text = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as problem:
+            self._asked(method, 0)
             raise UnavailableError(f"The API server did not answer {method} {path}: {problem!r}") from problem
         except ApiException as problem:
+            self._asked(method, problem.status or 0)
             raise _error(kind, path, problem.status, problem.body) from problem
+        self._asked(method, response.status)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise _error(kind, path, response.status, text)
         answer: Object = json.loads(text)

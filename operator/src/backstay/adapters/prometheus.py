@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import requests
@@ -20,7 +21,9 @@ from backstay.domain.resource import Key
 REVISIONS = "$revisions"
 """Stands in a template for the revisions that are asked for, as a regular expression."""
 
-_LABELS = "namespace, modeldeployment, revision, track, pod, le"
+_NAMES = ("namespace", "modeldeployment", "revision", "pod", "track")
+_LABELS = ", ".join((*_NAMES, "le"))
+_TRACKS = {str(track): track for track in Track}
 
 
 class Place(NamedTuple):
@@ -61,8 +64,10 @@ class _RefusedError(Exception):
 class Prometheus:
     """Reads counters; blocking, to be called from a thread of its own."""
 
-    def __init__(self, url: str, *, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, *, timeout: float = 5.0, asked: Callable[[str], None] = lambda _: None) -> None:
+        """Take the address; ``asked`` is told how each query ended: ``answered``, ``refused`` or ``unavailable``."""
         self._url = url
+        self._asked = asked
         self._timeout = timeout
         # A failed reading is repeated at the next tick; retries in between would only make it late.
         self._client = PrometheusConnect(url=url, method="POST", retry=Retry(total=0), timeout=timeout)
@@ -99,51 +104,79 @@ class Prometheus:
 
     def _ask(self, query: str, ticks: Sequence[float]) -> list[Mapping[Key, Values]]:
         try:
-            return [_by_model(series) for series in self._series(f"sum by ({_LABELS}) ({query})", ticks)]
+            found = _by_model(self._series(f"sum by ({_LABELS}) ({query})", ticks), ticks)
         except requests.RequestException as problem:
+            self._asked("unavailable")
             raise PrometheusUnavailableError(
                 f"Prometheus at {self._url} does not answer ({type(problem).__name__})"
             ) from problem
         except (PrometheusApiClientException, ValueError, KeyError, TypeError, IndexError) as problem:
+            self._asked("refused")
             raise _RefusedError(f"{problem} (query: {query})") from problem
-
-    def _series(self, query: str, ticks: Sequence[float]) -> list[list[dict[str, Any]]]:
-        """Return the series at each tick, in the form of an instant query's answer."""
-        if len(ticks) == 1:
-            return [self._client.custom_query(query, params={"time": ticks[0]})]
-        start, end = ticks[0], ticks[-1]
-        step = (end - start) / (len(ticks) - 1)
-        # The client rounds times to whole seconds, which the parameters make good.
-        exact = {"start": start, "end": end + step / 2}
-        found: list[list[dict[str, Any]]] = [[] for _ in ticks]
-        for series in self._client.custom_query_range(
-            query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), step=str(step), params=exact
-        ):
-            for many, one in (("values", "value"), ("histograms", "histogram")):
-                for sample in series.get(many, ()):
-                    found[round((float(sample[0]) - start) / step)].append({"metric": series["metric"], one: sample})
+        self._asked("answered")
         return found
 
+    def _series(self, query: str, ticks: Sequence[float]) -> list[dict[str, Any]]:
+        """Return the series, each with ``values`` or ``histograms`` as in a range query's answer."""
+        if len(ticks) == 1:
+            found = self._client.custom_query(query, params={"time": ticks[0]})
+            names = {"value": "values", "histogram": "histograms"}
+            return [
+                {"metric": one["metric"], **{names[name]: [one[name]] for name in names if name in one}}
+                for one in found
+            ]
+        start, end = ticks[0], ticks[-1]
+        # The client rounds times to whole seconds, which the parameters make good.
+        exact = {"start": start, "end": end + _step(ticks) / 2}
+        answer: list[dict[str, Any]] = self._client.custom_query_range(
+            query,
+            datetime.fromtimestamp(start, UTC),
+            datetime.fromtimestamp(end, UTC),
+            step=str(_step(ticks)),
+            params=exact,
+        )
+        return answer
 
-def _by_model(series: Iterable[Mapping[str, Any]]) -> dict[Key, dict[Place, Value]]:
-    found: dict[Key, dict[Place, Value]] = {}
-    buckets: dict[tuple[Key, Place], dict[str, float]] = {}
+
+def _step(ticks: Sequence[float]) -> float:
+    return (ticks[-1] - ticks[0]) / (len(ticks) - 1) if len(ticks) > 1 else 1.0
+
+
+def _index(at: Any, ticks: Sequence[float], step: float) -> int:
+    """Tell which tick a sample is of; an instant query's is of the only one, whatever time Prometheus puts to it."""
+    return round((float(at) - ticks[0]) / step) if len(ticks) > 1 else 0
+
+
+@lru_cache(maxsize=2**16)
+def _place(namespace: str, model: str, revision: str, pod: str, track: str) -> tuple[Key, Place] | None:
+    """Say where a series comes from; None for one that is not labelled like a pod of ours."""
+    if track not in _TRACKS or not (namespace and model and revision and pod):
+        return None
+    return Key(namespace, model), Place(Backend(revision, _TRACKS[track]), pod)
+
+
+def _by_model(series: Iterable[Mapping[str, Any]], ticks: Sequence[float]) -> list[Mapping[Key, Values]]:
+    found: list[dict[Key, dict[Place, Value]]] = [{} for _ in ticks]
+    buckets: list[dict[tuple[Key, Place], dict[str, float]]] = [{} for _ in ticks]
+    step = _step(ticks)
     for entry in series:
         labels = entry["metric"]
-        names = [labels.get(name, "") for name in ("namespace", "modeldeployment", "revision", "pod")]
-        if labels.get("track") not in tuple(Track) or not all(names):
-            # Not labelled like a pod of ours.
+        where = _place(*(labels.get(name, "") for name in _NAMES))
+        if where is None:
             continue
-        namespace, model, revision, pod = names
-        key, place = Key(namespace, model), Place(Backend(revision, Track(labels["track"])), pod)
-        if "le" in labels:
-            buckets.setdefault((key, place), {})[labels["le"]] = float(entry["value"][1])
-        elif "histogram" in entry:
-            found.setdefault(key, {})[place] = native(entry["histogram"][1])
-        elif math.isfinite(value := float(entry["value"][1])):
-            found.setdefault(key, {})[place] = value
-    for (key, place), counts in buckets.items():
-        # One that is not whole is missing, like a pod that was not scraped.
-        with suppress(ValueError):
-            found.setdefault(key, {})[place] = classic(counts)
-    return found
+        key, place = where
+        for at, value in entry.get("histograms", ()):
+            found[_index(at, ticks, step)].setdefault(key, {})[place] = native(value)
+        edge = labels.get("le")
+        for at, text in entry.get("values", ()):
+            number, tick = float(text), _index(at, ticks, step)
+            if edge is not None:
+                buckets[tick].setdefault(where, {})[edge] = number
+            elif math.isfinite(number):
+                found[tick].setdefault(key, {})[place] = number
+    for values, at_tick in zip(found, buckets, strict=True):
+        for (key, place), counts in at_tick.items():
+            # One that is not whole is missing, like a pod that was not scraped.
+            with suppress(ValueError):
+                values.setdefault(key, {})[place] = classic(counts)
+    return list[Mapping[Key, Values]](found)

@@ -1,4 +1,7 @@
-"""Work beside the reconciles: one task of a name at a time for a ModelDeployment, which is woken when it ends."""
+"""Work beside the reconciles: one task of a name at a time for a ModelDeployment, which is woken when it ends.
+
+It begins when nothing urgent is left to the reconciles: what failed is drained before anything is told to anybody.
+"""
 
 import asyncio
 import logging
@@ -11,13 +14,22 @@ _LOG = logging.getLogger(__name__)
 
 # After a failure that nobody foresaw: the key is woken, and asks again, only then.
 _PAUSE = 5.0
+# The longest that work waits for drains, which may be in trouble themselves.
+_PATIENCE = 5.0
+
+
+async def _at_once(patience: float) -> None:
+    del patience
 
 
 class Background:
     """Tasks that reconciles have started."""
 
-    def __init__(self, changed: Callable[[Key], None]) -> None:
+    def __init__(
+        self, changed: Callable[[Key], None], calm: Callable[[float], Coroutine[Any, Any, None]] = _at_once
+    ) -> None:
         self._changed = changed
+        self._calm = calm
         self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
 
     def busy(self, key: Key, name: str) -> bool:
@@ -38,6 +50,7 @@ class Background:
 
     async def _run(self, key: Key, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
+            await self._calm(_PATIENCE)
             await work()
         except Exception:  # noqa: BLE001 - logged; whoever is woken asks again
             _LOG.exception("%s: %s did not end well", key, name)

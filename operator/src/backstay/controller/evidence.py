@@ -1,12 +1,13 @@
 """The evidence loop: on a fixed grid of ticks, one query a metric for all models with a live rollout."""
 
 import asyncio
+import heapq
 import logging
 import math
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
@@ -14,6 +15,7 @@ from backstay.controller.following import Following, Interest, follow, lateness
 from backstay.controller.record import Recorder
 from backstay.domain.observed import Backend, Evidence
 from backstay.domain.resource import Key
+from backstay.domain.status import Verdict
 from backstay.judge.fold import fold_many
 
 _LOG = logging.getLogger(__name__)
@@ -23,11 +25,25 @@ _CATCH_UP = 60
 # The most ticks that are asked for at once. What was missed must not cost a query a tick: a controller that is ended
 # again and again would have ever more to read, and never be done.
 _AT_ONCE = 20
-# The most times at which stable's past is read, and the most models for which it is read in one tick: the others begin
-# one tick later. Rollouts that begin in one minute are asked for together.
+# The most times at which stable's past is read, and the most models for which it is read at once, so that ticks have
+# their turn between. Rollouts that begin in one minute are asked for together.
 _LOOKS_BACK = 240
 _LEARN_AT_ONCE = 50
 _TOGETHER = 60.0
+_LEARN_AGAIN_AFTER = 5.0
+# What is new is read between the ticks, together with what else is new by then.
+_NEW_AT_MOST_EVERY = 0.5
+# How many models a second are woken only to write down how far they are: what this takes from the API server must not
+# grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
+_PROGRESS_RATE = 10.0
+_PROGRESS_EVERY = 5.0
+
+
+class Wake(Protocol):
+    """Asks for a look at a model."""
+
+    def __call__(self, key: Key, /, *, urgent: bool = False) -> None:
+        """Ask; an urgent one comes before all others."""
 
 
 class EvidenceLoop:
@@ -36,17 +52,18 @@ class EvidenceLoop:
     def __init__(
         self,
         prometheus: Prometheus | None,
-        changed: Callable[[Key], None],
+        wake: Wake,
         clock: Callable[[], float],
         recorder: Recorder | None = None,
     ) -> None:
         self._prometheus = prometheus
-        self._changed = changed
+        self._wake = wake
         self._clock = clock
         self._recorder = recorder
         self._followed: dict[Key, Following] = {}
         self._revisions: dict[Key, frozenset[str]] = {}
         self._wanted = asyncio.Event()
+        self._lacking = asyncio.Event()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
         self.last_tick = clock()
         # What the last tick failed with: it is told once, not every tick.
@@ -59,6 +76,8 @@ class EvidenceLoop:
         self._revisions[key] = interest.revisions
         if known is None:
             self._wanted.set()
+        if self._followed[key].lacks_history:
+            self._lacking.set()
 
     def forget(self, key: Key) -> None:
         """Follow a model no longer."""
@@ -75,12 +94,19 @@ class EvidenceLoop:
         followed = self._followed.get(key)
         return followed.answered_at if followed else 0.0
 
-    def quiet(self, key: Key, backends: Iterable[Backend], drained_at: float) -> frozenset[Backend]:
-        """Return which of these drained backends get no more requests."""
-        followed, now = self._followed.get(key), self._clock()
-        if followed is None:
-            return frozenset()
-        return frozenset(b for b in backends if followed.is_quiet(b, drained_at, now))
+    def answered(self) -> dict[Key, float]:
+        """Return for every live rollout when Prometheus last answered, or since when it is asked, in Unix seconds."""
+        return {f.key: f.answered_at or f.since for f in list(self._followed.values()) if f.trial is not None}
+
+    def turn(self, key: Key) -> float | None:
+        """Return when it was a live rollout's turn to write down how far it is; None for what is not judged."""
+        followed = self._followed.get(key)
+        return followed.progress_at if followed is not None and followed.trial is not None else None
+
+    def quiet(self, key: Key, backend: Backend, drained_at: float) -> bool:
+        """Tell whether a drained backend gets no more requests."""
+        followed = self._followed.get(key)
+        return followed is not None and followed.is_quiet(backend, drained_at, self._clock())
 
     def healthy(self, patience: float = 60.0) -> bool:
         """Tell whether ticks are taken as they come due."""
@@ -89,37 +115,45 @@ class EvidenceLoop:
         )
 
     async def run(self) -> None:
-        """Take every tick, for ever."""
+        """Take every tick, and learn beside that, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_ticks())
+            group.create_task(self._learn())
+
+    async def _take_ticks(self) -> None:
         while True:
             if not self._followed:
                 self._wanted.clear()
                 await self._wanted.wait()
                 self.last_tick = self._clock()
             intervals = {followed.analysis.interval for followed in self._followed.values()}
-            due, interval = min((self._next(interval), interval) for interval in intervals)
+            at, due, interval = min(self._next(interval) for interval in intervals)
             self._wanted.clear()
             try:
                 # A model that is new may come due before the tick that is waited for.
-                await asyncio.wait_for(self._wanted.wait(), max(due + lateness(interval) - self._clock(), 0.0))
+                await asyncio.wait_for(self._wanted.wait(), max(at - self._clock(), 0.0))
             except TimeoutError:
                 await self._tick(interval, due)
 
-    def _next(self, interval: float) -> float:
-        """Return the first tick of the grid that some model with this interval still lacks."""
-        now = self._clock() - lateness(interval)
-        latest = math.floor(now / interval) * interval
+    def _next(self, interval: float) -> tuple[float, float, float]:
+        """Return when to read next for models with this interval, which tick of the grid, and the interval.
+
+        That is the first tick that some model still lacks.
+        """
+        latest = math.floor((self._clock() - lateness(interval)) / interval) * interval
         behind = any(
-            followed.tick < latest - interval / 2 and not followed.unavailable
+            followed.tick < latest - interval / 2 and not followed.unavailable and not followed.lacks_history
             for followed in self._followed.values()
             if followed.analysis.interval == interval
         )
-        return latest if behind else latest + interval
+        if behind:
+            return max(self._clock(), self.last_tick + _NEW_AT_MOST_EVERY), latest, interval
+        return latest + interval + lateness(interval), latest + interval, interval
 
     async def _tick(self, interval: float, due: float) -> None:
         every = group = [f for f in self._followed.values() if f.analysis.interval == interval]
         try:
             begun = self._clock()
-            await self._learn(group)
             group = [followed for followed in group if not followed.lacks_history]
             for ticks in self._ticks(group, interval, due):
                 behind = [f for f in group if not f.started or f.tick < ticks[-1]]
@@ -129,6 +163,7 @@ class EvidenceLoop:
                     followed.answered_at = answered_at
                 for reading in readings:
                     self._take([f for f in behind if not f.started or f.tick < reading.at], reading)
+                    self._wake_with_news(behind)
                     # Drains are not to wait until everything that was missed has been judged.
                     await asyncio.sleep(0)
             self.last_tick = self._clock()
@@ -143,8 +178,28 @@ class EvidenceLoop:
             self.last_tick = self._clock()
             for followed in every:
                 followed.unavailable = str(problem)
-        for followed in every:
-            self._changed(followed.key)
+            self._wake_with_news(every)
+        self._wake_for_progress(every, interval)
+
+    def _wake_with_news(self, group: Iterable[Following]) -> None:
+        """Wake those about whom a decision may differ now; what failed is to be drained before all else."""
+        for followed in group:
+            standing = followed.standing()
+            if standing != followed.told:
+                followed.told = standing
+                self._wake(followed.key, urgent=standing is not None and standing.verdict is Verdict.FAIL)
+
+    def _wake_for_progress(self, group: list[Following], interval: float) -> None:
+        """Wake what drains, and in turn as many of the others as may write their progress in this interval."""
+        for followed in group:
+            if followed.trial is None:
+                self._wake(followed.key)
+        count = max(1, round(_PROGRESS_RATE * interval))
+        now = self._clock()
+        live = (f for f in group if f.trial is not None and now - f.progress_at >= _PROGRESS_EVERY)
+        for followed in heapq.nsmallest(count, live, key=lambda followed: followed.progress_at):
+            followed.progress_at = now
+            self._wake(followed.key)
 
     def document(self, key: Key, rollout: str) -> dict[str, Any]:
         """Return the evidence of a model's rollout for ``backstay judge``, as far as it was recorded here."""
@@ -190,15 +245,33 @@ class EvidenceLoop:
         together = [missed[first : first + _AT_ONCE] for first in range(0, len(missed), _AT_ONCE)]
         return [*([tick] for tick in sorted(resumed)), *together]
 
-    async def _learn(self, group: list[Following]) -> None:
-        """Read stable's past for rollouts that begin."""
-        together: dict[tuple[float, float], list[Following]] = {}
-        for followed in [f for f in group if f.lacks_history][:_LEARN_AT_ONCE]:
+    async def _learn(self) -> None:
+        """Read stable's past for rollouts that begin, for ever."""
+        while True:
+            self._lacking.clear()
+            lacking = [f for f in self._followed.values() if f.lacks_history][:_LEARN_AT_ONCE]
+            try:
+                await self._learn_of(lacking)
+            except PrometheusUnavailableError as problem:
+                for followed in lacking:
+                    followed.unavailable = str(problem)
+                self._wake_with_news(lacking)
+                await asyncio.sleep(_LEARN_AGAIN_AFTER)
+            else:
+                if lacking:
+                    self._wanted.set()
+                else:
+                    await self._lacking.wait()
+
+    async def _learn_of(self, group: list[Following]) -> None:
+        together: dict[tuple[float, float, float], list[Following]] = {}
+        for followed in group:
             began = followed.trial.began if followed.trial is not None else 0.0
             end = math.floor(began / _TOGETHER) * _TOGETHER
-            together.setdefault((followed.analysis.dependence.history, end), []).append(followed)
-        for (history, end), beginning in together.items():
-            step = max(beginning[0].analysis.interval, history / _LOOKS_BACK)
+            analysis = followed.analysis
+            together.setdefault((analysis.interval, analysis.dependence.history, end), []).append(followed)
+        for (interval, history, end), beginning in together.items():
+            step = max(interval, history / _LOOKS_BACK)
             times = [end - step * back for back in range(math.ceil(history / step), -1, -1)]
             wanted = frozenset[str]().union(*(followed.templates for followed in beginning))
             revisions = {followed.trial.stable for followed in beginning if followed.trial is not None}

@@ -6,6 +6,7 @@ No I/O: the evidence loop hands in readings and asks for what follows from them.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Trial:
     seconds); ``opening`` marks the first step with a weight, at whose start canary and fresh baseline had no requests;
     ``pods`` are the ready pods expected in a reading, by backend, of the canary and the fresh baseline, ``stable_pods``
     those of the stable version; ``steps`` are those before full traffic. ``began`` is when the rollout did, and
-    ``planned`` the canary's share of the route's weights.
+    ``planned`` the canary's share of the route's weights; ``demanded`` are the requests that the step asks for.
     """
 
     rollout: str
@@ -53,6 +54,17 @@ class Trial:
     began: float = 0.0
     planned: float = 0.0
     stable_pods: int = 0
+    demanded: int = 0
+
+
+class Standing(NamedTuple):
+    """What of the evidence a decision hangs on: while it is the same, there is nothing to decide."""
+
+    rollout: str
+    step: int
+    verdict: Verdict
+    measured: bool
+    enough: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,8 @@ class Following:
 
     ``last`` holds every pod's last value of each template; a pod that is missing from a reading keeps it. ``places``
     are the pods in the last reading, ``seen`` counts them. ``unfit`` are sentences on signals whose last reading could
-    not be used, by name.
+    not be used, by name. ``told`` is what the model was last woken for, ``progress_at`` when it was last woken only to
+    write down how far it is.
     """
 
     key: Key
@@ -88,6 +101,8 @@ class Following:
     seen: Mapping[Backend, int] = field(default_factory=dict)
     quiet_since: dict[Backend, float] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    told: Standing | None = None
+    progress_at: float = 0.0
 
     @property
     def panel(self) -> Panel:
@@ -162,11 +177,27 @@ class Following:
             return None
         document = self.memory.to_dict(self.panel) if self.memory.tick else {}
         judged = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.unfit)
-        requests = int(self.memory.requests) if self.memory.step == trial.step else 0
-        measured = bool(trial.pods) and all(self.seen.get(b, 0) >= count for b, count in trial.pods.items())
+        requests, measured = self._requests(trial), self._measured(trial)
         if self.unavailable and judged.verdict is not Verdict.FAIL:
             return Evidence(trial.rollout, Verdict.UNAVAILABLE, self.unavailable, (), requests, measured, document)
         return Evidence(trial.rollout, judged.verdict, judged.sentence, judged.details, requests, measured, document)
+
+    def standing(self) -> Standing | None:
+        """Return what of the evidence a decision hangs on, or None while there is none."""
+        trial = self.trial
+        if trial is None or not (self.started or self.unavailable):
+            return None
+        verdict = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.unfit).verdict
+        if self.unavailable and verdict is not Verdict.FAIL:
+            verdict = Verdict.UNAVAILABLE
+        enough = self._requests(trial) >= trial.demanded
+        return Standing(trial.rollout, trial.step, verdict, self._measured(trial), enough)
+
+    def _requests(self, trial: Trial) -> int:
+        return int(self.memory.requests) if self.memory.step == trial.step else 0
+
+    def _measured(self, trial: Trial) -> bool:
+        return bool(trial.pods) and all(self.seen.get(b, 0) >= count for b, count in trial.pods.items())
 
     def is_quiet(self, backend: Backend, drained_at: float, now: float) -> bool:
         """Tell whether a drained backend's request counters rest, over an interval that began after it was drained."""

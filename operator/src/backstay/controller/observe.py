@@ -6,7 +6,7 @@ from dataclasses import replace
 from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT, Object
 from backstay.adapters.manifests import backend_of, covers, others
 from backstay.adapters.traffic import TrafficProvider
-from backstay.controller.store import Children, Snapshot
+from backstay.controller.store import Children
 from backstay.domain.observed import Backend, Route, Workload
 from backstay.domain.resource import ModelDeployment, Plan, plan_of
 
@@ -92,27 +92,7 @@ def route(children: Children, provider: TrafficProvider, desired: ModelDeploymen
     return replace(found, as_declared=covers(spec, live["spec"]) and not others(live["metadata"]))
 
 
-def older_rival(desired: ModelDeployment, snapshots: Iterable[Snapshot]) -> str:
-    """Name an older ModelDeployment that takes the same requests from the same gateway, or nothing."""
-    ours = desired.traffic
-    for other in snapshots:
-        theirs = other.desired
-        if theirs is None or theirs.key == desired.key:
-            continue
-        same_place = (
-            theirs.traffic.gateway,
-            theirs.traffic.namespace,
-            theirs.traffic.section,
-            theirs.traffic.path_prefix,
-        ) == (
-            ours.gateway,
-            ours.namespace,
-            ours.section,
-            ours.path_prefix,
-        )
-        shared = set(ours.hostnames) & set(theirs.traffic.hostnames) or (
-            not ours.hostnames and not theirs.traffic.hostnames
-        )
-        if same_place and shared and (theirs.created_at, str(theirs.key)) < (desired.created_at, str(desired.key)):
-            return str(theirs.key)
-    return ""
+def older_rival(desired: ModelDeployment, rivals: Iterable[ModelDeployment]) -> str:
+    """Name the oldest of those that take some of the same requests, if it is older than this one, or nothing."""
+    first = min((desired, *rivals), key=lambda one: (one.created_at, str(one.key)))
+    return "" if first is desired else str(first.key)

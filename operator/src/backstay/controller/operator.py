@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import kopf
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from backstay.adapters.kubernetes import (
     ACCESS_REVIEW,
@@ -71,9 +71,9 @@ class Controller:
         self.cluster = cluster
         self.queue: WorkQueue[Key] = WorkQueue(time.monotonic)
         self.store = Store(self.queue.add)
-        self.background = Background(self.queue.add)
+        self.background = Background(self.queue.add, self.queue.calm)
         self.gitops = GitOps(settings, cluster, self.background, time.time)
-        prometheus = Prometheus(settings.prometheus_url) if settings.prometheus_url else None
+        prometheus = Prometheus(settings.prometheus_url, asked=_count_query) if settings.prometheus_url else None
         if prometheus is None:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
         recorder = Recorder(settings.state / "evidence")
@@ -100,6 +100,7 @@ class Controller:
         self.has_new_kinds = asyncio.Event()
         metrics.QUEUE_DEPTH.set_function(lambda: len(self.queue))
         metrics.QUEUE_AGE.set_function(self.queue.oldest_age)
+        self._models = metrics.Models(self.store.statuses, self.evidence.answered, time.time)
 
     async def start(self) -> None:
         """Say which rights are missing, fill the store before anything is decided, then start to work.
@@ -125,9 +126,12 @@ class Controller:
         workers = [self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)]
         loops = (self.evidence.run(), self._resync(), self._look_for_kinds())
         self._tasks = [asyncio.create_task(work) for work in (*workers, *loops)]
+        REGISTRY.register(self._models)
 
     async def stop(self) -> None:
         """End the work; nothing has to be finished, since everything can be taken up again."""
+        if self._tasks:
+            REGISTRY.unregister(self._models)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -195,7 +199,12 @@ class Controller:
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """Keeps no last-seen copies on the objects: no handler here asks for differences."""
+    """Keeps no last-seen copies, neither on the objects nor in between: no handler here asks for differences."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        """Copy nothing."""
+        del body, extra_fields
+        return {}
 
     def fetch(self, *, body: Any) -> None:
         """Know nothing."""
@@ -279,12 +288,20 @@ def _watch_child(controller: Controller, registry: kopf.OperatorRegistry, kind: 
             controller.store.put_child(kind, plain)
 
 
+def _count_request(verb: str, code: int) -> None:
+    metrics.API_REQUESTS.labels(verb, code).inc()
+
+
+def _count_query(outcome: str) -> None:
+    metrics.QUERIES.labels(outcome).inc()
+
+
 async def run(settings: Settings) -> None:
     """Run until the process is told to end; start again when a kind is installed that was missing."""
     start_http_server(settings.metrics_port, addr=settings.address)
     while True:
         registry = kopf.OperatorRegistry()
-        controller = Controller(settings, await Cluster.connect())
+        controller = Controller(settings, await Cluster.connect(_count_request))
         register(controller, registry)
         await kopf.operator(
             registry=registry,

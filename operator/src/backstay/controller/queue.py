@@ -1,9 +1,10 @@
-"""The work queue: each key once, one worker a key, delays on a heap, failures with growing pauses."""
+"""The work queue: each key once, one worker a key, urgent ones first; delays on a heap, pauses after failures."""
 
 import asyncio
 import heapq
 import random
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -20,23 +21,37 @@ class WorkQueue(Generic[K]):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        # Since when each waits.
         self._ready: dict[K, float] = {}
-        self._busy: set[K] = set()
-        self._again: set[K] = set()
+        self._urgent: dict[K, float] = {}
+        # Those that workers have, and whether each is urgent; those that were added meanwhile, likewise.
+        self._busy: dict[K, bool] = {}
+        self._again: dict[K, bool] = {}
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._sequence = 0
         self._changed = asyncio.Event()
+        self._calm = asyncio.Event()
+        self._calm.set()
 
-    def add(self, key: K) -> None:
-        """Ask for a look at the key now."""
+    def add(self, key: K, *, urgent: bool = False) -> None:
+        """Ask for a look at the key now; an urgent one is given out before all others."""
+        if urgent:
+            self._calm.clear()
         if key in self._busy:
-            self._again.add(key)
+            self._again[key] = urgent or self._again.get(key, False)
             return
-        if key not in self._ready:
-            self._ready[key] = self._clock()
+        since = self._ready.pop(key, None) if urgent else None
+        waiting = self._urgent if urgent else self._ready
+        if key not in self._urgent:
+            waiting.setdefault(key, self._clock() if since is None else since)
         self._changed.set()
+
+    async def calm(self, patience: float) -> None:
+        """Wait until no urgent key waits or is worked on, for so many seconds at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._calm.wait(), patience)
 
     def add_after(self, key: K, delay: float) -> None:
         """Ask for a look after so many seconds, unless one comes due earlier anyway."""
@@ -62,11 +77,12 @@ class WorkQueue(Generic[K]):
 
     def oldest_age(self) -> float:
         """Return for how many seconds the longest-waiting ready key has waited."""
-        return max((self._clock() - since for since in self._ready.values()), default=0.0)
+        waiting = (*self._ready.values(), *self._urgent.values())
+        return self._clock() - min(waiting) if waiting else 0.0
 
     def __len__(self) -> int:
         """Count the keys that are ready."""
-        return len(self._ready)
+        return len(self._ready) + len(self._urgent)
 
     async def work(self, handle: Callable[[K], Awaitable[None]]) -> None:
         """Give keys to ``handle`` one after another, for ever; run several of these side by side."""
@@ -75,18 +91,20 @@ class WorkQueue(Generic[K]):
             try:
                 await handle(key)
             finally:
-                self._busy.discard(key)
+                del self._busy[key]
                 if key in self._again:
-                    self._again.discard(key)
-                    self.add(key)
+                    self.add(key, urgent=self._again.pop(key))
+                if not self._urgent and not any(self._busy.values()):
+                    self._calm.set()
 
     async def _next(self) -> K:
         while True:
             self._promote_due()
-            if self._ready:
-                key = next(iter(self._ready))
-                del self._ready[key]
-                self._busy.add(key)
+            waiting = self._urgent or self._ready
+            if waiting:
+                key = next(iter(waiting))
+                del waiting[key]
+                self._busy[key] = waiting is self._urgent
                 return key
             self._changed.clear()
             pause = max(self._delayed[0][0] - self._clock(), 0.0) if self._delayed else None

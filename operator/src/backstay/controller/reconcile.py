@@ -1,7 +1,7 @@
 """One look at one ModelDeployment: observe, decide, do, remember."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -88,7 +88,7 @@ class Reconciler:
             incidents=incidents,
         )
         self._shifted: dict[Key, float] = {}
-        self._drained: dict[tuple[Key, Backend], float] = {}
+        self._drained: dict[Key, dict[Backend, float]] = {}
         self._written: dict[Key, float] = {}
         self._started_at = clock()
 
@@ -145,7 +145,7 @@ class Reconciler:
             self._queue.add_after(key, decision.requeue_after)
 
     def _refuse_overlap(self, desired: ModelDeployment) -> None:
-        rival = observe.older_rival(desired, self._store.snapshots.values())
+        rival = observe.older_rival(desired, self._store.rivals(desired))
         if rival:
             raise BlockedError(
                 f"ModelDeployment {rival} takes the same requests and is older: change hostnames or pathPrefix"
@@ -156,12 +156,9 @@ class Reconciler:
         route = self._hands.observe_route(desired)
         record = snapshot.status.rollback
         idle = [backend for backend in found if route is None or not route.feeds(backend)]
-        for slot in [slot for slot in self._drained if slot[0] == key and slot[1] not in idle]:
-            del self._drained[slot]
-        quiet: set[Backend] = set()
-        for backend in idle:
-            since = self._drained.setdefault((key, backend), self._clock())
-            quiet |= self._evidence.quiet(key, [backend], since)
+        known, now = self._drained.get(key, {}), self._clock()
+        drained = self._drained[key] = {backend: known.get(backend, now) for backend in idle}
+        quiet = {backend for backend, since in drained.items() if self._evidence.quiet(key, backend, since)}
         return Observed(
             cluster=self._gitops.cluster_name,
             workloads=found,
@@ -239,9 +236,12 @@ class Reconciler:
         if current and _essence(status) == _essence(snapshot.status):
             if status.to_dict() == snapshot.status.to_dict():
                 return
-            left = self._settings.progress - (now - self._written.get(key, 0.0))
-            if left > 0:
+            wrote_at, turn = self._written.get(key, 0.0), self._evidence.turn(key)
+            left = self._settings.progress - (now - wrote_at)
+            if turn is None and left > 0:
                 self._queue.add_after(key, left)
+                return
+            if turn is not None and turn <= wrote_at:
                 return
         document = status.to_dict()
         document["observedGeneration"] = snapshot.generation
@@ -262,6 +262,7 @@ class Reconciler:
         )
         faults.point("after:status")
         self._written[key] = now
+        metrics.count_changes(snapshot.status, status)
         self._store.put(written)
 
     async def _show_problem(self, key: Key, problem: Exception) -> None:
@@ -337,6 +338,7 @@ class Reconciler:
             began=rollout.started_at,
             planned=_share(seen.route, canary),
             stable_pods=max(seen.ready(Backend(stable.revision)), 1) if stable else 0,
+            demanded=0 if rollout.first else _demanded(plan.rollout.steps, rollout.step),
         )
 
     def _forget(self, key: Key) -> None:
@@ -348,11 +350,17 @@ class Reconciler:
         self._hands.forget(key)
         self._shifted.pop(key, None)
         self._written.pop(key, None)
-        self._drained = {slot: since for slot, since in self._drained.items() if slot[0] != key}
+        self._drained.pop(key, None)
 
 
 def _is_full(step: Step) -> bool:
     return isinstance(step, WeightStep) and step.weight == FULL
+
+
+def _demanded(steps: Sequence[Step], index: int) -> int:
+    """Return the requests that a step asks for before it may end."""
+    step = steps[min(index, len(steps) - 1)]
+    return 0 if isinstance(step, ApprovalStep) else step.min_requests
 
 
 def _share(route: Route | None, backend: Backend) -> float:

@@ -1,4 +1,4 @@
-"""What the watches have shown: parsed snapshots, by ModelDeployment, with our own writes seen at once."""
+"""What the watches have shown: snapshots and children by ModelDeployment, with our own writes seen at once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ from backstay.adapters.kubernetes import (
     Object,
 )
 from backstay.adapters.manifests import others, owner_of
-from backstay.domain.resource import Key, ModelDeployment
+from backstay.controller.packed import pack, unpack
+from backstay.domain.resource import Claim, Key, ModelDeployment
 from backstay.domain.status import Status
 
 _GONE_KEPT = 1000
@@ -35,19 +36,30 @@ class Snapshot:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An object that a ModelDeployment owns, as last seen."""
+
+    version: int
+    uid: str
+    owner: str
+    packed: bytes
+
+
 @dataclass(slots=True)
 class Children:
-    """What a ModelDeployment owns, by kind and name."""
+    """What a ModelDeployment owns, by kind and name. The objects must not be changed."""
 
-    objects: dict[tuple[str, str], Object] = field(default_factory=dict)
+    objects: dict[tuple[str, str], Child] = field(default_factory=dict)
 
     def of(self, kind: Kind) -> Iterator[Object]:
         """Go through the objects of one kind."""
-        return (body for (name, _), body in self.objects.items() if name == kind.kind)
+        return (unpack(child.packed) for (name, _), child in self.objects.items() if name == kind.kind)
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """Find one object."""
-        return self.objects.get((kind.kind, name))
+        child = self.objects.get((kind.kind, name))
+        return unpack(child.packed) if child is not None else None
 
 
 class Store:
@@ -58,6 +70,12 @@ class Store:
         self.snapshots: dict[Key, Snapshot] = {}
         self.children: dict[Key, Children] = {}
         self._gone: dict[str, None] = {}
+        # Who declares to take the same requests.
+        self._claims: dict[Claim, set[Key]] = {}
+
+    def statuses(self) -> dict[Key, Status]:
+        """Return the status of every ModelDeployment; may be called from another thread."""
+        return {key: snapshot.status for key, snapshot in list(self.snapshots.items())}
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Take in a ModelDeployment."""
@@ -67,8 +85,24 @@ class Store:
         known = self.snapshots.get(key)
         if known is not None and known.resource_version >= version:
             return
-        self.snapshots[key] = _snapshot(body, version)
+        self._claim(key, known, found := _snapshot(body, version))
+        self.snapshots[key] = found
         self._changed(key)
+
+    def _claim(self, key: Key, before: Snapshot | None, after: Snapshot | None) -> None:
+        old = before.desired.traffic.claims() if before and before.desired else frozenset()
+        new = after.desired.traffic.claims() if after and after.desired else frozenset()
+        for claim in old - new:
+            self._claims[claim].discard(key)
+            if not self._claims[claim]:
+                del self._claims[claim]
+        for claim in new - old:
+            self._claims.setdefault(claim, set()).add(key)
+
+    def rivals(self, desired: ModelDeployment) -> list[ModelDeployment]:
+        """Return the other ModelDeployments that take some of the same requests."""
+        keys = {key for claim in desired.traffic.claims() for key in self._claims.get(claim, ())} - {desired.key}
+        return [found for key in keys if (found := self.snapshots[key].desired) is not None]
 
     def replace_models(self, bodies: list[Object]) -> None:
         """Bring the ModelDeployments in line with a full listing: what is not in it is gone."""
@@ -84,6 +118,7 @@ class Store:
         key = Key(namespace, name)
         known = self.snapshots.get(key)
         if known is not None and known.uid == uid:
+            self._claim(key, known, None)
             del self.snapshots[key]
             self._changed(key)
 
@@ -92,17 +127,18 @@ class Store:
         found = owner_of(body["metadata"])
         if found is None or body["metadata"]["uid"] in self._gone:
             return
-        key, _ = found
-        slot = (kind.kind, body["metadata"]["name"])
+        key, owner = found
+        meta = body["metadata"]
+        slot, version = (kind.kind, meta["name"]), int(meta["resourceVersion"])
         children = self.children.setdefault(key, Children()).objects
         known = children.get(slot)
-        if known is not None and _version(known) >= _version(body):
+        if known is not None and known.version >= version:
             return
-        foreign = others(body["metadata"])
-        body["metadata"].pop("managedFields", None)
+        foreign = others(meta)
+        kept = {name: value for name, value in meta.items() if name != "managedFields"}
         if foreign:
-            body["metadata"]["managedFields"] = foreign
-        children[slot] = body
+            kept["managedFields"] = foreign
+        children[slot] = Child(version, meta["uid"], owner, pack({**body, "metadata": kept}))
         self._changed(key)
 
     def drop_child(self, kind: Kind, body: Mapping[str, Any]) -> None:
@@ -117,7 +153,7 @@ class Store:
         children = self.children.get(key)
         slot = (kind.kind, body["metadata"]["name"])
         known = children.objects.get(slot) if children else None
-        if children is None or known is None or known["metadata"]["uid"] != body["metadata"]["uid"]:
+        if children is None or known is None or known.uid != body["metadata"]["uid"]:
             return
         del children.objects[slot]
         if not children.objects:
@@ -128,27 +164,16 @@ class Store:
         """Bring one kind in line with a full listing: what is not in it is gone."""
         listed = {(owner[0], body["metadata"]["name"]) for body in bodies if (owner := owner_of(body["metadata"]))}
         for key, children in list(self.children.items()):
-            for slot, body in list(children.objects.items()):
+            for slot, child in list(children.objects.items()):
                 if slot[0] == kind.kind and (key, slot[1]) not in listed:
-                    self.drop_child(kind, body)
+                    self.drop_child(kind, unpack(child.packed))
         for body in bodies:
             self.put_child(kind, body)
 
     def owned(self, key: Key, uid: str) -> Children:
         """Return the children that belong to this very ModelDeployment, not to a former one of its name."""
         children = self.children.get(key, Children())
-        return Children(
-            {slot: body for slot, body in children.objects.items() if _owner_uid(body) == uid},
-        )
-
-
-def _version(body: Mapping[str, Any]) -> int:
-    return int(body["metadata"]["resourceVersion"])
-
-
-def _owner_uid(body: Mapping[str, Any]) -> str:
-    found = owner_of(body["metadata"])
-    return found[1] if found else ""
+        return Children({slot: child for slot, child in children.objects.items() if child.owner == uid})
 
 
 def _snapshot(body: Mapping[str, Any], version: int) -> Snapshot:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from backstay.domain.signals import DEFAULT_SIGNAL, Profile, Signal, signal_of
 from backstay.domain.units import seconds
@@ -216,6 +216,10 @@ class Analysis:
     split_tolerance: float = 0.0
 
 
+Claim: TypeAlias = tuple[str, str, str, str, str]
+"""Requests of which only one model may have all: gateway, its namespace, section, path prefix, host name (or none)."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayTraffic:
     """Where in the Gateway API the model's requests come from."""
@@ -225,6 +229,11 @@ class GatewayTraffic:
     section: str = ""
     hostnames: tuple[str, ...] = ()
     path_prefix: str = "/"
+
+    def claims(self) -> frozenset[Claim]:
+        """Return which requests these are."""
+        place = (self.gateway, self.namespace, self.section, self.path_prefix)
+        return frozenset((*place, hostname) for hostname in self.hostnames or ("",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,7 @@ class _Walk:
             if self.evidence is not None and self._away():
                 why = f"{self.evidence.sentence}; holding until it answers"
             turn.say(phase, f"Version {version} is ready; {why}")
-            turn.wake_in(1.0)
+            turn.wake_in(self._unmeasured_until() - turn.now)
             return
         self._serve(share)
         if turn.live is None:
@@ -282,8 +282,10 @@ class _Walk:
             return False
         if self.evidence is not None and self.evidence.measured:
             return True
-        waited = self.turn.now - self.rollout.ready_since
-        return waited > _MEASURE_INTERVALS * self.plan.analysis.interval + _MEASURE_AT_LEAST
+        return self.turn.now > self._unmeasured_until()
+
+    def _unmeasured_until(self) -> float:
+        return self.rollout.ready_since + _MEASURE_INTERVALS * self.plan.analysis.interval + _MEASURE_AT_LEAST
 
     def _never_ready(self, message: str, short: list[Backend]) -> None:
         """Blame the version only where the cluster could place its pods and the same pods of stable do start."""
@@ -348,7 +350,8 @@ class _Walk:
         sentence = self.evidence.sentence if self.evidence else ""
         parts = [f"Version {self.rollout.version} gets {share}: {progress}", sentence, why]
         turn.say(phase, "; ".join(part for part in parts if part))
-        turn.wake_in(step.min_duration - stay if stay < step.min_duration else self.plan.analysis.interval)
+        if stay < step.min_duration:
+            turn.wake_in(step.min_duration - stay)
 
     def _gate(self) -> tuple[_Gate, str]:  # noqa: PLR0911 - one return for each verdict
         """Tell whether the evidence lets the step end; NoData and Unavailable hold, Pass is demanded before 100 %."""
