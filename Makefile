@@ -72,7 +72,7 @@ bench-crowd: setup ## 50 models of one repository fail at once while three other
 bench-serving: setup ## The model server beside `mlflow models serve` and MLServer, with one model in one run (ARGS=--help)
 	@PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_serving $(ARGS)
 
-bench-scale: setup ## One controller with many live canaries (ARGS="50 200": sizes; ARGS=--help)
+bench-scale: setup ## One controller with many live canaries (ARGS="50 200 --with flagger": sizes, peers; ARGS=--help)
 	@PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_scale $(ARGS)
 
 bench-judge: setup ## The judge beside others on simulated rollouts, written to docs/ (ARGS=--full: 10,000 runs, hours; ARGS=--help)

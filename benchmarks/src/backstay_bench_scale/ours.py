@@ -1,0 +1,107 @@
+"""Backstay, as it is measured."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from backstay_bench_scale.contender import (
+    INTERVAL,
+    NAMESPACE,
+    PROMETHEUS,
+    WEIGHT,
+    Contender,
+    Object,
+    Stores,
+    found,
+    name,
+)
+from backstay_bench_scale.process import ControllerProcess
+from backstay_playground.environment import environment
+from backstay_playground.layout import repository_root
+from backstay_playground.playground import Playground
+
+_MODELS = "/apis/backstay.dev/v1alpha1/modeldeployments"
+_ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
+_ONE_NAMESPACE = f"/apis/backstay.dev/v1alpha1/namespaces/{NAMESPACE}/modeldeployments"
+_MODEL = "scale"
+_METRICS_PORT, _HEALTH_PORT = 31082, 31081
+
+
+class Backstay(Contender):
+    """This project's controller, with a registry."""
+
+    name = "Backstay"
+    components = ("kube-controller-manager", "gateway-types", "mlflow")
+    watched = (_MODELS, _ROUTES)
+
+    def __init__(self) -> None:
+        self._registry = ""
+        self._canaries: dict[int, str] = {}
+
+    def install(self, playground: Playground) -> None:
+        """Apply the definition, and register two versions of a model."""
+        playground.kubectl("apply", "--server-side", "-k", str(repository_root() / "operator" / "config" / "crd"))
+        playground.kubectl("wait", "--for=condition=Established", "crd/modeldeployments.backstay.dev")
+        playground.kubectl("create", "namespace", "backstay-system")
+        self._registry = playground.mlflow_url
+        for what, content in (
+            ("registered-models", {"name": _MODEL}),
+            *[("model-versions", {"name": _MODEL, "source": "s3://models.example.com/scale"})] * 2,
+        ):
+            url = f"{self._registry}/api/2.0/mlflow/{what}/create"
+            httpx.post(url, json=content, trust_env=False, timeout=30).raise_for_status()
+
+    def process(self, playground: Playground, folder: Path) -> ControllerProcess:
+        """Run it with what is in the image alone: the project's own environment has more, which MLflow would load."""
+        python = environment(repository_root() / "requirements" / "controller.txt") / "bin" / "python"
+        variables = {
+            "KUBECONFIG": str(playground.kubeconfig),
+            "BACKSTAY_CLUSTER_NAME": "scale",
+            "BACKSTAY_STATE": str(folder / "state"),
+            "BACKSTAY_PROMETHEUS_URL": PROMETHEUS,
+            "POD_IP": "127.0.0.1",
+            "BACKSTAY_HEALTH_PORT": str(_HEALTH_PORT),
+            "BACKSTAY_METRICS_PORT": str(_METRICS_PORT),
+            "PYTHONPATH": str(repository_root() / "operator" / "src"),
+        }
+        return ControllerProcess([str(python), "-m", "backstay.controller"], variables, folder / "controller.log")
+
+    def objects(self, number: int) -> list[tuple[str, Object]]:
+        """Return one ModelDeployment."""
+        steps = [{"weight": WEIGHT, "minDuration": "24h"}, {"weight": 100}]
+        gateway = {"name": "models", "namespace": "gateways"}
+        spec = {
+            "model": {"name": _MODEL, "version": "1"},
+            "registry": {"uri": self._registry},
+            "serving": {"template": {"spec": {"containers": [{"name": "server", "image": "server:1"}]}}},
+            "traffic": {"gatewayAPI": {"gateway": gateway, "hostnames": [f"{name(number)}.example.com"]}},
+            "rollout": {"steps": steps, "baseline": {"warmup": "0s"}, "deadline": "48h"},
+            "analysis": {"interval": f"{INTERVAL:g}s"},
+        }
+        meta = {"name": name(number), "namespace": NAMESPACE}
+        body = {"apiVersion": "backstay.dev/v1alpha1", "kind": "ModelDeployment", "metadata": meta, "spec": spec}
+        return [(_ONE_NAMESPACE, body)]
+
+    def bump(self, number: int) -> tuple[str, Object]:
+        """Change the version."""
+        return f"{_ONE_NAMESPACE}/{name(number)}", {"spec": {"model": {"version": "2"}}}
+
+    def is_stable(self, stores: Stores, number: int) -> bool:
+        """Read its phase."""
+        return self._status(stores, number).get("phase") == "Stable"
+
+    def weight(self, stores: Stores, number: int) -> int:
+        """Read the weight of the revision that was tried last from its route."""
+        rollout = self._status(stores, number).get("rollout")
+        if rollout:
+            self._canaries[number] = f"{name(number)}-{rollout['revision']}"
+        for rule in found(stores, _ROUTES, name(number)).get("spec", {}).get("rules", ()):
+            for ref in rule["backendRefs"]:
+                if ref["name"] == self._canaries.get(number):
+                    return int(ref["weight"])
+        return 0
+
+    def _status(self, stores: Stores, number: int) -> dict[str, Any]:
+        status: dict[str, Any] = found(stores, _MODELS, name(number)).get("status", {})
+        return status
