@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations, pairwise, product
 
 import pytest
 
@@ -191,6 +192,46 @@ def test_errors_whose_requests_are_missing_for_a_while_count_with_these() -> Non
             whole = Reading(at, {**whole.values, REQUESTS: {KEY: kept}})
         followed.take(whole)
     assert totals(followed)[::2] == [6, 60]
+
+
+@pytest.mark.parametrize(
+    ("canary", "judged"),
+    [
+        pytest.param([(40, 2), (80, 0), (100, 5)], [2, 5], id="events missing: their requests wait with them"),
+        pytest.param([(40, 2), (80, 1), (100, 5)], [2, 5], id="a part of the events missing"),
+        pytest.param([(40, 2), (20, 0), (30, 1)], [2, 3], id="the server began again and had no event yet"),
+        pytest.param([(40, 2), (20, 4), (30, 5)], [4, 5], id="the server began again and has more events than before"),
+        pytest.param([(40, 0), (80, 0), (100, 5)], [0, 5], id="no event yet"),
+    ],
+)
+def test_events_and_their_requests_are_taken_together(canary: list[tuple[int, int]], judged: list[int]) -> None:
+    followed = following()
+    followed.take(reading(100, stable=(5000, 0), fresh=(0, 0), canary=(0, 0)))
+    seen = []
+    for at, counters in zip((102, 104, 106), canary, strict=True):
+        followed.take(reading(at, stable=(5000 + 20 * (at - 100), 0), fresh=(at, 0), canary=counters))
+        seen.append(totals(followed)[0])
+    assert seen[1:] == judged
+    increments = [now - before if now >= before else now for (before, _), (now, _) in pairwise([(0, 0), *canary])]
+    assert totals(followed)[2] == sum(increments)
+
+
+def test_no_good_canary_fails_whatever_series_are_missing_for_however_long() -> None:
+    """First all answers are empty, then some series are missing, then all are back."""
+    series = list(product((CANARY, FRESH, STABLE), (REQUESTS, ERRORS.events)))
+    for missing in (some for count in range(len(series) + 1) for some in combinations(series, count)):
+        followed = following()
+        for number in range(46):
+            at = 100 + 2.0 * number
+            found: dict[str, dict[Place, float]] = {REQUESTS: {}, ERRORS.events: {}}
+            for backend, counter in series:
+                if number < 4 or number >= 43 or (number >= 30 and (backend, counter) not in missing):
+                    rate = 20.0 if counter == REQUESTS else 0.2
+                    found[counter][Place(backend, backend.revision + backend.track)] = rate * (at - 95)
+            followed.take(Reading(at, {template: {KEY: values} for template, values in found.items()}))
+            evidence = followed.evidence()
+            assert evidence is not None
+            assert evidence.verdict is not Verdict.FAIL, (missing, evidence.sentence)
 
 
 def test_the_split_is_told_while_every_pod_is_in_both_readings() -> None:

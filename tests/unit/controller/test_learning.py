@@ -115,3 +115,13 @@ def test_a_reset_and_a_missed_scrape_leave_out_that_pods_interval() -> None:
             reading.values[template][KEY] = values  # type: ignore[index]
     past[50] = Reading(past[50].at)
     assert learn(ANALYSIS, KEY, STABLE, past)["errors"].phi == pytest.approx(undisturbed, abs=0.1)
+
+
+def test_events_that_were_there_and_are_missing_are_not_zero() -> None:
+    events, requests = clustered(1, seed=5)
+    whole = readings(events.tolist(), requests.tolist())
+    holed = [
+        Reading(one.at, {**one.values, ERRORS.events: {}}) if index % 10 == 5 and index > 10 else one
+        for index, one in enumerate(whole)
+    ]
+    assert learn(ANALYSIS, KEY, STABLE, holed)["errors"].phi < 1.2

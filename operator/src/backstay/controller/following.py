@@ -81,10 +81,10 @@ class Interest:
 class Following:
     """A model whose counters are read: because of a live rollout, or because backends are being drained.
 
-    ``last`` holds every pod's last value of each template; a pod that is missing from a reading keeps it. ``places``
-    are the pods in the last reading, ``seen`` counts them. ``unfit`` are sentences on signals whose last reading could
-    not be used, by name. ``told`` is what the model was last woken for, ``progress_at`` when it was last woken only to
-    write down how far it is.
+    ``last`` holds every pod's last value of each template, and of each pair's total among which its events were last
+    counted; a pod that is missing from a reading keeps it. ``places`` are the pods in the last reading, ``seen`` counts
+    them. ``unfit`` are sentences on signals whose last reading could not be used, by name. ``told`` is what the model
+    was last woken for, ``progress_at`` when it was last woken only to write down how far it is.
     """
 
     key: Key
@@ -149,8 +149,7 @@ class Following:
             return None
         after = {template: self._news(template, reading.of(template, self.key)) for template in self.templates}
         for pair in self._pairs():
-            # Without its total an event counter waits for the next reading, or its events would count among nothing.
-            after[pair.events] = {place: v for place, v in after[pair.events].items() if place in after[pair.total]}
+            self._match(pair, after)
         self.unfit = _refused(self.analysis, reading)
         interval = None
         if self.started:
@@ -169,6 +168,27 @@ class Following:
         if self.trial is None:
             return []
         return [source for source in sources(self.analysis).values() if isinstance(source, CounterPair)]
+
+    def _match(self, pair: CounterPair, after: dict[str, Values]) -> None:
+        """Leave out of a reading the pods of which it has only one of a pair of counters; both wait for the next one.
+
+        Events without their total would count among nothing. A counter that was there and is not, or is smaller though
+        its total is not, is a hole in the answer, as servers that join several parts leave where one does not answer:
+        its events would come later, among the requests of then. Where the total began again, so did the events; and a
+        counter that was never there is zero.
+        """
+        events, total = after[pair.events], after[pair.total]
+        known, before = self.last.setdefault(pair.events, {}), self.last.get(pair.among, {})
+        whole = {}
+        for place, value in total.items():
+            if place in known and place in before and _size(value) < _size(before[place]):
+                if place not in events:
+                    del known[place]
+            elif place in known and (place not in events or _size(events[place]) < _size(known[place])):
+                continue
+            whole[place] = value
+        after[pair.events] = {place: value for place, value in events.items() if place in whole}
+        after[pair.among] = whole
 
     def evidence(self) -> Evidence | None:
         """Say what the judge makes of it, or None while there is no rollout or no reading."""
@@ -234,16 +254,14 @@ class Following:
         arms = Arms(canary, (fresh,) if trial.baseline and (together or not warm) else (own, fresh))
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        signals, totals = {}, {self.metrics.requests: requests}
+        signals = {}
         for name, source in sources(self.analysis).items():
             if name in self.unfit:
                 continue
             match source:
                 case CounterPair():
-                    if source.total not in totals:
-                        totals[source.total] = self._counted(source.total, after)
-                    events = self._counted(source.events, after, beside=source.total)
-                    signals[name] = arms.counted(events, totals[source.total])
+                    events = self._counted(source.events, after, beside=source.among)
+                    signals[name] = arms.counted(events, self._counted(source.among, after))
                 case Buckets(histogram):
                     counts = self._buckets(name, histogram, arms, after)
                     if counts is not None:

@@ -94,12 +94,14 @@ def _counts(series: _Series, *, beside: _Series | None = None) -> Floats:
 
     Args:
         series: a counter.
-        beside: one of the same pods that is always there. Where a pod has that one and not the counter, this is zero.
+        beside: one of the same pods that is always there. Where a pod has that one, and not the counter nor has had it
+            before, this is zero.
     """
     rows = []
     for pod, others in (beside if beside is not None else series).items():
         own = series.get(pod) or [None] * len(others)
-        missing = [0.0 if beside is not None and other is not None else np.nan for other in others]
+        first = next((at for at, value in enumerate(own) if value is not None), len(own)) if beside is not None else 0
+        missing = [0.0 if at < first and other is not None else np.nan for at, other in enumerate(others)]
         rows.append([value if isinstance(value, float) else empty for value, empty in zip(own, missing, strict=True)])
     if not rows:
         return np.zeros((0, 0))

@@ -17,6 +17,11 @@ class CounterPair:
     events: str
     total: str
 
+    @property
+    def among(self) -> str:
+        """Name the total as of the readings that had the events as well."""
+        return f"{self.total} beside {self.events}"
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
