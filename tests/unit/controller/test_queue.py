@@ -139,6 +139,29 @@ async def test_it_is_calm_once_the_urgent_keys_have_been_worked_on() -> None:
     await asyncio.gather(*workers, return_exceptions=True)
 
 
+async def test_an_urgent_key_that_failed_is_still_urgent_when_it_is_tried_again() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    order: list[str] = []
+
+    async def handle(key: str) -> None:
+        order.append(key)
+        if order == ["drain"]:
+            queue.retry(key)
+
+    queue.add("drain", urgent=True)
+    worker = asyncio.create_task(queue.work(handle))
+    waiting = asyncio.create_task(queue.calm(5.0))
+    await asyncio.sleep(0.01)
+    assert (order, waiting.done()) == (["drain"], False)
+    clock.now = 1.0
+    queue.add("other")
+    await asyncio.wait_for(waiting, 5)
+    assert order[:2] == ["drain", "drain"]
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+
+
 async def test_nobody_waits_for_calm_longer_than_asked() -> None:
     queue: WorkQueue[str] = WorkQueue(Clock())
     queue.add("a", urgent=True)

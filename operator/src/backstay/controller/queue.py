@@ -29,6 +29,8 @@ class WorkQueue(Generic[K]):
         self._again: dict[K, bool] = {}
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
+        # Urgent ones that failed, and wait for another try.
+        self._retried: set[K] = set()
         self._failures: dict[K, int] = {}
         self._sequence = 0
         self._changed = asyncio.Event()
@@ -37,6 +39,8 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, *, urgent: bool = False) -> None:
         """Ask for a look at the key now; an urgent one is given out before all others."""
+        urgent = urgent or key in self._retried
+        self._retried.discard(key)
         if urgent:
             self._calm.clear()
         if key in self._busy:
@@ -49,7 +53,7 @@ class WorkQueue(Generic[K]):
         self._changed.set()
 
     async def calm(self, patience: float) -> None:
-        """Wait until no urgent key waits or is worked on, for so many seconds at most."""
+        """Wait until no urgent key waits, is worked on or is to be tried again, for so many seconds at most."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._calm.wait(), patience)
 
@@ -64,7 +68,12 @@ class WorkQueue(Generic[K]):
         self._changed.set()
 
     def retry(self, key: K) -> float:
-        """Ask for a look after a pause that doubles with each failure in a row; returns the pause in seconds."""
+        """Ask for a look after a pause that doubles with each failure in a row; returns the pause in seconds.
+
+        What was urgent stays so.
+        """
+        if self._busy.get(key):
+            self._retried.add(key)
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         pause: float = min(_FIRST_PAUSE * 2**count, _LONGEST_PAUSE) * random.uniform(0.7, 1.3)  # noqa: S311 - jitter, no secret
@@ -94,7 +103,7 @@ class WorkQueue(Generic[K]):
                 del self._busy[key]
                 if key in self._again:
                     self.add(key, urgent=self._again.pop(key))
-                if not self._urgent and not any(self._busy.values()):
+                if not (self._urgent or self._retried or any(self._busy.values())):
                     self._calm.set()
 
     async def _next(self) -> K:
