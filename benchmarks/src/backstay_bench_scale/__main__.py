@@ -145,7 +145,7 @@ def bench(
     ] = None,
     outages: Annotated[float, typer.Option(min=0, help="Instead: outages of Prometheus of so many seconds.")] = 0.0,
 ) -> None:
-    """Measure controllers with many live canaries on this machine, one after the other on the same cluster."""
+    """Measure controllers with many live canaries on this machine, one after the other, each on a fresh cluster."""
     # The cluster is taken down as well when this is ended by a signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -40,12 +40,12 @@ class Audit:
     def since_last_time(self) -> Counter[str]:
         """Count what the measured controller has asked for since this was called last, by verb and resource."""
         found: Counter[str] = Counter()
-        with self._log.open(encoding="utf-8") as log:
+        with self._log.open("rb") as log:
             log.seek(self._read)
-            text = log.read()
-        whole = text.rfind("\n") + 1
-        self._read += len(text[:whole].encode())
-        for line in text[:whole].splitlines():
+            events = log.read()
+        whole = events.rfind(b"\n") + 1
+        self._read += whole
+        for line in events[:whole].splitlines():
             event = json.loads(line)
             if event["stage"] == "ResponseComplete" and not event.get("userAgent", "").startswith(_OTHERS):
                 what = event.get("objectRef", {})

@@ -50,6 +50,12 @@ def _ingress(number: int, service: str) -> tuple[str, Object]:
     return _in("/apis/networking.k8s.io/v1", "ingresses"), body
 
 
+def _pods(number: int) -> Object:
+    """Return what a Deployment and a Rollout say of their pods."""
+    selector = {"matchLabels": {"app": name(number)}}
+    return {"replicas": 1, "selector": selector, "template": _template(number, "1")}
+
+
 def _template(number: int, version: str) -> Object:
     container = {
         "name": "server",
@@ -115,12 +121,7 @@ class ArgoRollouts(Contender):
             "analysis": {"templates": [{"templateName": "errors"}], "args": [{"name": "model", "value": model}]},
             "steps": [{"setWeight": WEIGHT}, {"pause": {}}],
         }
-        spec = {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": model}},
-            "template": _template(number, "1"),
-            "strategy": {"canary": canary},
-        }
+        spec = {**_pods(number), "strategy": {"canary": canary}}
         return [
             *((_in("/api/v1", "services"), service) for service in services),
             _ingress(number, f"{model}-stable"),
@@ -175,11 +176,6 @@ class Flagger(Contender):
     def objects(self, number: int) -> list[tuple[str, Object]]:
         """Return a Deployment with its Ingress and its Canary."""
         model = name(number)
-        deployment = {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": model}},
-            "template": _template(number, "1"),
-        }
         metric = {
             "name": "errors",
             "templateRef": {"name": "errors"},
@@ -199,7 +195,7 @@ class Flagger(Contender):
             },
         }
         return [
-            (_in("/apis/apps/v1", "deployments"), _object("apps/v1", "Deployment", model, deployment)),
+            (_in("/apis/apps/v1", "deployments"), _object("apps/v1", "Deployment", model, _pods(number))),
             _ingress(number, model),
             (_in("/apis/flagger.app/v1beta1", "canaries"), _object("flagger.app/v1beta1", "Canary", model, canary)),
         ]

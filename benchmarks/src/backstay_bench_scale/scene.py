@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,23 +136,24 @@ async def scene(contender: Contender, folder: Path) -> AsyncIterator[Scene]:
     audit = Audit(folder)
     arguments = {"kube-apiserver": audit.arguments, "kube-controller-manager": _MANAGER}
     playground = Playground(folder / "playground", ports=_PORTS, console=Console(quiet=True), arguments=arguments)
-    try:
+    async with AsyncExitStack() as ends:
+        ends.push_async_callback(asyncio.to_thread, playground.down)
         await asyncio.to_thread(playground.up, contender.components)
         await asyncio.to_thread(playground.kubectl, "create", "namespace", NAMESPACE)
         await asyncio.to_thread(contender.install, playground)
         controller = await asyncio.to_thread(contender.process, playground, folder)
         api = await Api.open(playground.kubeconfig)
+        ends.push_async_callback(api.close)
         found = Scene(api, contender, controller, audit)
         runner = await found.evidence.serve()
+        ends.push_async_callback(runner.cleanup)
         running = asyncio.create_task(found.run())
+        ends.push_async_callback(_cancel, running)
+        ends.push_async_callback(asyncio.to_thread, controller.stop)
         controller.start()
-        try:
-            yield found
-        finally:
-            await asyncio.to_thread(controller.stop)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            await runner.cleanup()
-            await api.close()
-    finally:
-        await asyncio.to_thread(playground.down)
+        yield found
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -139,7 +139,7 @@ async def test_a_model_is_woken_by_news_at_once_and_for_mere_progress_now_and_th
 async def test_what_is_written_down_in_a_second_does_not_grow_with_the_number_of_rollouts() -> None:
     woken = Woken()
     loop = EvidenceLoop(None, woken, lambda: 1000.0)
-    models = [replace_key(index) for index in range(300)]
+    models = [for_model(index) for index in range(300)]
     loop._wake_for_progress(models, 5.0)  # noqa: SLF001 - the end of a tick
     first = woken.taken()[1]
     for model in models:
@@ -150,7 +150,7 @@ async def test_what_is_written_down_in_a_second_does_not_grow_with_the_number_of
     assert not set(first) & set(second)
 
 
-def replace_key(index: int) -> Following:
+def for_model(index: int) -> Following:
     return followed(Key("prod", f"model-{index}"))
 
 

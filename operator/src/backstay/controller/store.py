@@ -146,14 +146,16 @@ class Store:
         found = owner_of(body["metadata"])
         if found is None:
             return
-        self._gone[body["metadata"]["uid"]] = None
+        key, _ = found
+        self._remove(key, (kind.kind, body["metadata"]["name"]), body["metadata"]["uid"])
+
+    def _remove(self, key: Key, slot: tuple[str, str], uid: str) -> None:
+        self._gone[uid] = None
         if len(self._gone) > _GONE_KEPT:
             del self._gone[next(iter(self._gone))]
-        key, _ = found
         children = self.children.get(key)
-        slot = (kind.kind, body["metadata"]["name"])
         known = children.objects.get(slot) if children else None
-        if children is None or known is None or known.uid != body["metadata"]["uid"]:
+        if children is None or known is None or known.uid != uid:
             return
         del children.objects[slot]
         if not children.objects:
@@ -166,7 +168,7 @@ class Store:
         for key, children in list(self.children.items()):
             for slot, child in list(children.objects.items()):
                 if slot[0] == kind.kind and (key, slot[1]) not in listed:
-                    self.drop_child(kind, unpack(child.packed))
+                    self._remove(key, slot, child.uid)
         for body in bodies:
             self.put_child(kind, body)
 
