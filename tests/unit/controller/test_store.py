@@ -2,13 +2,25 @@
 
 from typing import Any
 
+import pytest
 from test_decide import body as declared_body
 
 from backstay.adapters.kubernetes import DEPLOYMENT
 from backstay.controller.store import Store
-from backstay.domain.resource import Key
+from backstay.domain.resource import ABORT, Key
+from backstay.domain.status import RolloutState, Status
 
 KEY = Key("prod", "fraud")
+
+
+class Woken:
+    """Who was woken, and whether urgently."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Key, bool]] = []
+
+    def __call__(self, key: Key, /, *, urgent: bool = False) -> None:
+        self.calls.append((key, urgent))
 
 
 def model(version: int, **changes: Any) -> dict[str, Any]:
@@ -32,16 +44,26 @@ def child(version: int, *, name: str = "fraud-aaa", uid: str = "c1", owner: str 
 
 
 def test_our_own_write_is_seen_at_once_and_the_late_watch_event_changes_nothing() -> None:
-    changed: list[Key] = []
-    store = Store(changed.append)
+    woken = Woken()
+    store = Store(woken)
     store.put(model(5))
     store.put(model(4))
     store.put(model(5))
-    assert (store.snapshots[KEY].resource_version, changed) == (5, [KEY])
+    assert (store.snapshots[KEY].resource_version, woken.calls) == (5, [(KEY, False)])
+
+
+@pytest.mark.parametrize(("rollout", "urgent"), [("2-1", True), ("3-1", False)])
+def test_a_rollout_that_a_person_ends_is_drained_before_all_that_waits(rollout: str, *, urgent: bool) -> None:
+    woken = Woken()
+    live = RolloutState(id="2-1", revision="bbb", version="2", digest="", started_at=1.0, ramp_since=1.0)
+    document = model(5, status=Status(rollout=live).to_dict())
+    document["metadata"]["annotations"] = {ABORT: f"{rollout}: it is wrong"}
+    Store(woken).put(document)
+    assert woken.calls == [(KEY, urgent)]
 
 
 def test_a_spec_that_cannot_be_read_is_a_sentence_not_a_crash() -> None:
-    store = Store(lambda _: None)
+    store = Store(Woken())
     broken = model(1)
     del broken["spec"]["model"]
     store.put(broken)
@@ -50,14 +72,14 @@ def test_a_spec_that_cannot_be_read_is_a_sentence_not_a_crash() -> None:
 
 
 def test_children_of_a_former_model_of_the_same_name_are_not_ours() -> None:
-    store = Store(lambda _: None)
+    store = Store(Woken())
     store.put_child(DEPLOYMENT, child(1))
     store.put_child(DEPLOYMENT, child(2, name="fraud-old", uid="c2", owner="u0"))
     assert [name for _, name in store.owned(KEY, "u1").objects] == ["fraud-aaa"]
 
 
 def test_children_are_kept_without_managed_fields() -> None:
-    store = Store(lambda _: None)
+    store = Store(Woken())
     store.put_child(DEPLOYMENT, child(1))
     kept = store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa")
     assert kept is not None
@@ -65,7 +87,7 @@ def test_children_are_kept_without_managed_fields() -> None:
 
 
 def test_the_deletion_of_an_earlier_object_of_the_same_name_does_not_drop_the_new_one() -> None:
-    store = Store(lambda _: None)
+    store = Store(Woken())
     store.put_child(DEPLOYMENT, child(1))
     store.drop_child(DEPLOYMENT, child(1))
     store.put_child(DEPLOYMENT, child(3, uid="c9"))
@@ -74,7 +96,7 @@ def test_the_deletion_of_an_earlier_object_of_the_same_name_does_not_drop_the_ne
 
 
 def test_a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() -> None:
-    store = Store(lambda _: None)
+    store = Store(Woken())
     store.put_child(DEPLOYMENT, child(1))
     store.drop_child(DEPLOYMENT, child(3))
     store.put_child(DEPLOYMENT, child(2))
@@ -82,7 +104,7 @@ def test_a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() -> None
 
 
 def test_a_full_listing_drops_what_is_gone() -> None:
-    store = Store(lambda _: None)
+    store = Store(Woken())
     store.put_child(DEPLOYMENT, child(1))
     store.put_child(DEPLOYMENT, child(2, name="fraud-bbb", uid="c2"))
     store.replace_children(DEPLOYMENT, [child(2, name="fraud-bbb", uid="c2")])

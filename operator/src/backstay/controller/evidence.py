@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
 from backstay.controller.following import Following, Interest, follow, lateness
+from backstay.controller.queue import Wake
 from backstay.controller.record import Recorder
 from backstay.domain.observed import Backend, Evidence
 from backstay.domain.resource import Key
@@ -37,13 +38,6 @@ _NEW_AT_MOST_EVERY = 0.5
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
 _PROGRESS_RATE = 10.0
 _PROGRESS_EVERY = 5.0
-
-
-class Wake(Protocol):
-    """Asks for a look at a model."""
-
-    def __call__(self, key: Key, /, *, urgent: bool = False) -> None:
-        """Ask; an urgent one comes before all others."""
 
 
 class EvidenceLoop:

@@ -5,12 +5,21 @@ import heapq
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from backstay.domain.resource import Key
 
 K = TypeVar("K", bound=Hashable)
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
+
+
+class Wake(Protocol):
+    """Asks for a look at a model."""
+
+    def __call__(self, key: Key, /, *, urgent: bool = False) -> None:
+        """Ask; an urgent one comes before all others."""
 
 
 class WorkQueue(Generic[K]):

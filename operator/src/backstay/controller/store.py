@@ -1,6 +1,6 @@
 """What the watches have shown: snapshots and children by ModelDeployment, with our own writes seen at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ from backstay.adapters.kubernetes import (
 )
 from backstay.adapters.manifests import others, owner_of
 from backstay.controller.packed import pack, unpack
+from backstay.controller.queue import Wake
 from backstay.domain.resource import Claim, Key, ModelDeployment
+from backstay.domain.rollout import aborted
 from backstay.domain.status import Status
 
 _GONE_KEPT = 1000
@@ -65,7 +67,7 @@ class Children:
 class Store:
     """Snapshots and children; an older version of an object never replaces a newer one."""
 
-    def __init__(self, changed: Callable[[Key], None]) -> None:
+    def __init__(self, changed: Wake) -> None:
         self._changed = changed
         self.snapshots: dict[Key, Snapshot] = {}
         self.children: dict[Key, Children] = {}
@@ -87,7 +89,8 @@ class Store:
             return
         self._claim(key, known, found := _snapshot(body, version))
         self.snapshots[key] = found
-        self._changed(key)
+        rollout = found.status.rollout
+        self._changed(key, urgent=bool(found.desired and rollout and aborted(found.desired, rollout)))
 
     def _claim(self, key: Key, before: Snapshot | None, after: Snapshot | None) -> None:
         old = before.desired.traffic.claims() if before and before.desired else frozenset()

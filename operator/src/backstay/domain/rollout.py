@@ -12,6 +12,7 @@ from backstay.domain.resource import (
     PAUSE,
     SKIP,
     ApprovalStep,
+    ModelDeployment,
     OnInconclusive,
     Plan,
     ShadowStep,
@@ -62,7 +63,7 @@ def run(turn: Turn) -> None:
         turn.note(rollout=rollout)
     elif not rollout.commit:
         turn.act(LocateSource())
-    reason = _aborted(turn, rollout)
+    reason = aborted(turn.desired, rollout)
     if reason:
         rollback.begin(turn, rollout, Failure(reason))
         return
@@ -99,8 +100,9 @@ def _start(turn: Turn, former: RolloutState | None) -> RolloutState:
     return rollout
 
 
-def _aborted(turn: Turn, rollout: RolloutState) -> str:
-    name, _, reason = turn.desired.annotations.get(ABORT, "").partition(":")
+def aborted(desired: ModelDeployment, rollout: RolloutState) -> str:
+    """Say why a person ends this rollout; nothing where nobody does."""
+    name, _, reason = desired.annotations.get(ABORT, "").partition(":")
     if name.strip() != rollout.id:
         return ""
     return f"aborted by a person: {reason.strip() or 'no reason given'}"

@@ -88,7 +88,7 @@ def bench_shadow(
 
 def bench_crowd(
     state: State = "",
-    size: Annotated[int, typer.Option(min=1, max=99, help="How many models fail at once.")] = 50,
+    size: Annotated[int, typer.Option(min=1, max=200, help="How many models fail at once.")] = 50,
 ) -> None:
     """Fail many models of one repository at once, while others push to it; time them, and check every commit."""
     playground = Playground(state, ports=parse_choices([]), console=_console)

@@ -55,9 +55,10 @@ class Outcome:
 
     def sentence(self) -> str:
         """Say it in a line."""
-        last = f"last drained after {max(self.drained):.1f} s, last pushed after {max(self.pushed):.1f} s"
+        drained = f"all drained after {max(self.drained):.1f} s"
+        pushed = f"pushed after {min(self.pushed):.1f} to {max(self.pushed):.1f} s"
         return (
-            f"{self.models} models failed within {self.failed_within:.1f} s: {last}, last synced after "
+            f"{self.models} models failed within {self.failed_within:.1f} s: {drained}, {pushed}, last synced after "
             f"{max(self.synced):.1f} s (median {statistics.median(self.synced):.1f} s), in {self.pushes} pushes of "
             f"{self.attempts} attempts, beside {self.others} commits of {WRITERS} other writers"
         )
