@@ -216,6 +216,19 @@ def test_events_and_their_requests_are_taken_together(canary: list[tuple[int, in
     assert totals(followed)[2] == sum(increments)
 
 
+def test_while_a_counter_is_missing_nothing_is_passed() -> None:
+    followed = following()
+    for at, canary in ((100, (0, 0)), (102, (40, 1)), (104, (80, 0)), (106, (120, 2))):
+        followed.take(reading(at, stable=(5000 + 20 * (at - 100), 0), fresh=(at, 0), canary=canary))
+        evidence, standing = followed.evidence(), followed.standing()
+        assert evidence is not None
+        assert standing is not None
+        assert standing.verdict is evidence.verdict
+        if at > 100:
+            assert (evidence.verdict is Verdict.NO_DATA) == (at == 104)
+            assert ("without a counter that pod canary had before" in evidence.sentence) == (at == 104)
+
+
 def test_no_good_canary_fails_whatever_series_are_missing_for_however_long() -> None:
     """First all answers are empty, then some series are missing, then all are back."""
     series = list(product((CANARY, FRESH, STABLE), (REQUESTS, ERRORS.events)))

@@ -83,8 +83,9 @@ class Following:
 
     ``last`` holds every pod's last value of each template, and of each pair's total among which its events were last
     counted; a pod that is missing from a reading keeps it. ``places`` are the pods in the last reading, ``seen`` counts
-    them. ``unfit`` are sentences on signals whose last reading could not be used, by name. ``told`` is what the model
-    was last woken for, ``progress_at`` when it was last woken only to write down how far it is.
+    them. ``unfit`` are sentences on signals whose last reading could not be used, ``holes`` on those of which a part
+    was missing, by name. ``told`` is what the model was last woken for, ``progress_at`` when it was last woken only to
+    write down how far it is.
     """
 
     key: Key
@@ -101,6 +102,7 @@ class Following:
     seen: Mapping[Backend, int] = field(default_factory=dict)
     quiet_since: dict[Backend, float] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    holes: dict[str, str] = field(default_factory=dict)
     told: Standing | None = None
     progress_at: float = 0.0
 
@@ -148,9 +150,8 @@ class Following:
         if self.started and reading.at <= self.tick:
             return None
         after = {template: self._news(template, reading.of(template, self.key)) for template in self.templates}
-        for pair in self._pairs():
-            self._match(pair, after)
         self.unfit = _refused(self.analysis, reading)
+        self.holes = self._match_pairs(after) if self.trial is not None else {}
         interval = None
         if self.started:
             requests = self._counted(self.metrics.requests, after)
@@ -164,13 +165,22 @@ class Following:
         self.seen = Counter(place.backend for place in after[self.metrics.present])
         return interval
 
-    def _pairs(self) -> list[CounterPair]:
-        if self.trial is None:
-            return []
-        return [source for source in sources(self.analysis).values() if isinstance(source, CounterPair)]
+    def _match_pairs(self, after: dict[str, Values]) -> dict[str, str]:
+        """Leave halves of pairs out of a reading; returns sentences on the signals that miss something, by name."""
+        holes = {}
+        for name, source in sources(self.analysis).items():
+            if isinstance(source, CounterPair) and (missing := self._match(source, after)):
+                pod = min(place.pod for place in missing)
+                holes[name] = (
+                    f"{name}: Prometheus answers without a counter that pod {pod} had before: see whether a part of it "
+                    "does not answer"
+                )
+        return holes
 
-    def _match(self, pair: CounterPair, after: dict[str, Values]) -> None:
+    def _match(self, pair: CounterPair, after: dict[str, Values]) -> list[Place]:
         """Leave out of a reading the pods of which it has only one of a pair of counters; both wait for the next one.
+
+        Returns the pods whose events are missing.
 
         Events without their total would count among nothing. A counter that was there and is not, or is smaller though
         its total is not, is a hole in the answer, as servers that join several parts leave where one does not answer:
@@ -179,16 +189,18 @@ class Following:
         """
         events, total = after[pair.events], after[pair.total]
         known, before = self.last.setdefault(pair.events, {}), self.last.get(pair.among, {})
-        whole = {}
+        whole, missing = {}, []
         for place, value in total.items():
             if place in known and place in before and _size(value) < _size(before[place]):
                 if place not in events:
                     del known[place]
             elif place in known and (place not in events or _size(events[place]) < _size(known[place])):
+                missing.append(place)
                 continue
             whole[place] = value
         after[pair.events] = {place: value for place, value in events.items() if place in whole}
         after[pair.among] = whole
+        return missing
 
     def evidence(self) -> Evidence | None:
         """Say what the judge makes of it, or None while there is no rollout or no reading."""
@@ -196,7 +208,7 @@ class Following:
         if trial is None or not (self.started or self.unavailable):
             return None
         document = self.memory.to_dict(self.panel) if self.memory.tick else {}
-        judged = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.unfit)
+        judged = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.holes | self.unfit)
         requests, measured = self._requests(trial), self._measured(trial)
         if self.unavailable and judged.verdict is not Verdict.FAIL:
             return Evidence(trial.rollout, Verdict.UNAVAILABLE, self.unavailable, (), requests, measured, document)
@@ -207,7 +219,7 @@ class Following:
         trial = self.trial
         if trial is None or not (self.started or self.unavailable):
             return None
-        verdict = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.unfit).verdict
+        verdict = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.holes | self.unfit).verdict
         if self.unavailable and verdict is not Verdict.FAIL:
             verdict = Verdict.UNAVAILABLE
         enough = self._requests(trial) >= trial.demanded
