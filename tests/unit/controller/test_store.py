@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from test_decide import body as declared_body
 
-from backstay.adapters.kubernetes import DEPLOYMENT
+from backstay.adapters.kubernetes import DEPLOYMENT, MODEL_DEPLOYMENT
 from backstay.controller.store import Store
 from backstay.domain.resource import ABORT, Key
 from backstay.domain.status import RolloutState, Status
@@ -103,9 +103,31 @@ def test_a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() -> None
     assert store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa") is None
 
 
+def test_an_object_that_lost_its_label_comes_back_when_it_has_it_again() -> None:
+    store = Store(Woken())
+    store.put_child(DEPLOYMENT, child(1))
+    store.drop_child(DEPLOYMENT, child(2))
+    store.put_child(DEPLOYMENT, child(3))
+    assert store.owned(KEY, "u1").get(DEPLOYMENT, "fraud-aaa") is not None
+
+
 def test_a_full_listing_drops_what_is_gone() -> None:
     store = Store(Woken())
     store.put_child(DEPLOYMENT, child(1))
     store.put_child(DEPLOYMENT, child(2, name="fraud-bbb", uid="c2"))
-    store.replace_children(DEPLOYMENT, [child(2, name="fraud-bbb", uid="c2")])
+    store.take(DEPLOYMENT, [child(2, name="fraud-bbb", uid="c2")])
+    store.keep_only(DEPLOYMENT, {"c2"}, version=5)
     assert [name for _, name in store.owned(KEY, "u1").objects] == ["fraud-bbb"]
+
+
+def test_what_was_made_while_a_listing_was_under_way_stays() -> None:
+    store = Store(Woken())
+    store.put(model(7))
+    store.put_child(DEPLOYMENT, child(6))
+    store.keep_only(DEPLOYMENT, set(), version=5)
+    store.keep_only(MODEL_DEPLOYMENT, set(), version=5)
+    store.put_child(DEPLOYMENT, child(8))
+    assert store.children[KEY].objects["Deployment", "fraud-aaa"].version == 8
+    assert KEY in store.snapshots
+    store.keep_only(MODEL_DEPLOYMENT, set(), version=7)
+    assert KEY not in store.snapshots

@@ -6,7 +6,7 @@ copies. Errors are turned into the few kinds that callers act on.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +18,8 @@ from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 FIELD_MANAGER = "backstay"
 TIMEOUT = 15.0
+PAGE = 500
+"""How many objects are listed at once."""
 
 Object = dict[str, Any]
 
@@ -60,6 +62,11 @@ class Kind:
         return self.api_version.rpartition("/")[0]
 
     @property
+    def version(self) -> str:
+        """Return the version in its API group."""
+        return self.api_version.rpartition("/")[2]
+
+    @property
     def version_path(self) -> str:
         """Return the URL path at which the API server lists the kinds of this group and version."""
         return f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
@@ -95,6 +102,14 @@ APPLICATION = Kind("argoproj.io/v1alpha1", "Application", "applications")
 ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews")
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing: objects, each with its kind, and the version of the cluster that the whole listing is of."""
+
+    items: list[Object]
+    version: int
+
+
 class Cluster:
     """A small asynchronous client: raw objects in, raw objects out."""
 
@@ -128,17 +143,21 @@ class Cluster:
         """Read one object."""
         return await self._request("GET", kind, kind.path(namespace, name))
 
-    async def list(self, kind: Kind, *, labels: str = "", namespace: str | None = None) -> list[Object]:
-        """Read all objects of a kind in one namespace or in all of them, in pages; each carries its kind."""
-        items: list[Object] = []
-        query = {"limit": "500", "labelSelector": labels}
+    async def pages(self, kind: Kind, *, labels: str = "", namespace: str | None = None) -> AsyncIterator[Page]:
+        """Read all objects of a kind in one namespace or in all of them, some hundreds at a time."""
+        query = {"limit": str(PAGE), "labelSelector": labels}
         while True:
-            page = await self._request("GET", kind, kind.path(namespace), query=query)
-            items.extend({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"])
-            token = page["metadata"].get("continue")
+            found = await self._request("GET", kind, kind.path(namespace), query=query)
+            items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in found["items"]]
+            yield Page(items, int(found["metadata"]["resourceVersion"]))
+            token = found["metadata"].get("continue")
             if not token:
-                return items
+                return
             query["continue"] = token
+
+    async def list(self, kind: Kind, *, labels: str = "", namespace: str | None = None) -> list[Object]:
+        """Read all objects of a kind in one namespace or in all of them."""
+        return [item async for page in self.pages(kind, labels=labels, namespace=namespace) for item in page.items]
 
     async def serves(self, kind: Kind) -> bool:
         """Tell whether the API server lists a kind, as it does shortly after its definition was created."""

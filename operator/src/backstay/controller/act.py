@@ -25,6 +25,7 @@ from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, observe
 from backstay.controller.gitops import GitOps
 from backstay.controller.incidents import Incidents
+from backstay.controller.listing import list_into
 from backstay.controller.promotions import Promotions
 from backstay.controller.registrygates import RegistryGates
 from backstay.controller.store import Children, Store
@@ -95,10 +96,9 @@ class Hands:
         if self._gateway_known:
             return
         try:
-            routes = await self._cluster.list(self._provider.kind, labels=manifests.SELECTOR)
+            await list_into(self._store, self._cluster, self._provider.kind)
         except MissingKindError as missing:
             raise BlockedError(_no_gateway(missing)) from missing
-        self._store.replace_children(self._provider.kind, routes)
         self._gateway_known = True
 
     async def carry_out(  # noqa: C901, PLR0912 - one case for each action

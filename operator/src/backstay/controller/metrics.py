@@ -16,6 +16,7 @@ _OF_MODEL = ("namespace", "modeldeployment")
 
 QUEUE_DEPTH = Gauge("backstay_queue_depth", "Keys that wait for a worker")
 QUEUE_AGE = Gauge("backstay_queue_oldest_seconds", "How long the longest-waiting key has waited")
+TASKS = Gauge("backstay_tasks", "Tasks of the event loop, those that wait included")
 RECONCILES = Counter("backstay_reconciles_total", "Looks at a ModelDeployment, by outcome", ["outcome"])
 API_REQUESTS = Counter("backstay_api_requests_total", "Requests to the API server, watches left out", ["verb", "code"])
 TICKS = Counter("backstay_ticks_total", "Readings of Prometheus, by outcome", ["outcome"])

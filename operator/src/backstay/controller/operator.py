@@ -18,6 +18,7 @@ from backstay.adapters.kubernetes import (
     HTTP_ROUTE,
     MODEL_DEPLOYMENT,
     NAMESPACE,
+    PAGE,
     POD,
     ApiError,
     Cluster,
@@ -32,6 +33,7 @@ from backstay.controller.background import Background
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.gitops import GitOps
 from backstay.controller.incidents import Incidents
+from backstay.controller.listing import list_into
 from backstay.controller.notifications import Notifications
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
@@ -126,6 +128,8 @@ class Controller:
         workers = [self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)]
         loops = (self.evidence.run(), self._resync(), self._look_for_kinds())
         self._tasks = [asyncio.create_task(work) for work in (*workers, *loops)]
+        loop = asyncio.get_running_loop()
+        metrics.TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
         REGISTRY.register(self._models)
 
     async def stop(self) -> None:
@@ -168,10 +172,9 @@ class Controller:
         return bool(answer["status"]["allowed"])
 
     async def _list(self) -> None:
-        for kind in CHILDREN:
+        for kind in (*CHILDREN, MODEL_DEPLOYMENT):
             if kind not in self._missing:
-                self.store.replace_children(kind, await self.cluster.list(kind, labels=SELECTOR))
-        self.store.replace_models(await self.cluster.list(MODEL_DEPLOYMENT))
+                await list_into(self.store, self.cluster, kind)
 
     async def _resync(self) -> None:
         """Compare with full listings now and then: a watch that lost an event must not matter for long."""
@@ -234,14 +237,7 @@ def register(controller: Controller, registry: kopf.OperatorRegistry) -> None:
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-        settings.persistence.diffbase_storage = NoDiffBase()
-        settings.posting.enabled = False
-        settings.scanning.disabled = True
-        settings.watching.client_timeout = 600
-        settings.watching.connect_timeout = 10
-        settings.watching.inactivity_timeout = 120
-        settings.queueing.worker_limit = 50
-        settings.queueing.idle_timeout = 0.05
+        _set(settings)
         try:
             await controller.start()
         except ApiError as problem:
@@ -274,11 +270,23 @@ def register(controller: Controller, registry: kopf.OperatorRegistry) -> None:
         _watch_child(controller, registry, kind)
 
 
-def _watch_child(controller: Controller, registry: kopf.OperatorRegistry, kind: Kind) -> None:
-    group, _, version = kind.api_version.rpartition("/")
-    labels: dict[str, Any] = {"app.kubernetes.io/managed-by": "backstay"}
+def _set(settings: kopf.OperatorSettings) -> None:
+    """Let kopf watch, and nothing else."""
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.client_timeout = 600
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = 120
+    settings.watching.chunk_size = PAGE
+    for kind in CHILDREN:
+        settings.watching.label_selectors[kind.group, kind.version, kind.plural] = SELECTOR
+    settings.queueing.worker_limit = 50
+    settings.queueing.idle_timeout = 0.05
 
-    @kopf.on.event(group, version, kind.plural, registry=registry, labels=labels, id=f"child-{kind.plural}")
+
+def _watch_child(controller: Controller, registry: kopf.OperatorRegistry, kind: Kind) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"child-{kind.plural}")
     async def child(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
         plain = dict(body)
         plain["metadata"] = dict(plain["metadata"])

@@ -9,7 +9,7 @@ from typing import Any
 from backstay.adapters.kubernetes import Object
 
 # Those that are worked on now are looked at many times in a second.
-_UNPACKED = 1024
+_UNPACKED = 256
 _FAST = 1
 
 

@@ -1,6 +1,7 @@
 """What the watches have shown: snapshots and children by ModelDeployment, with our own writes seen at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ from backstay.adapters.kubernetes import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
     HTTP_ROUTE,
+    MODEL_DEPLOYMENT,
     SERVICE,
     Kind,
     Object,
@@ -71,7 +73,8 @@ class Store:
         self._changed = changed
         self.snapshots: dict[Key, Snapshot] = {}
         self.children: dict[Key, Children] = {}
-        self._gone: dict[str, None] = {}
+        # The versions at which objects were deleted, by uid.
+        self._gone: dict[str, int] = {}
         # Who declares to take the same requests.
         self._claims: dict[Claim, set[Key]] = {}
 
@@ -107,15 +110,6 @@ class Store:
         keys = {key for claim in desired.traffic.claims() for key in self._claims.get(claim, ())} - {desired.key}
         return [found for key in keys if (found := self.snapshots[key].desired) is not None]
 
-    def replace_models(self, bodies: list[Object]) -> None:
-        """Bring the ModelDeployments in line with a full listing: what is not in it is gone."""
-        listed = {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
-        for key, known in list(self.snapshots.items()):
-            if (key.namespace, key.name) not in listed:
-                self.drop(key.namespace, key.name, known.uid)
-        for body in bodies:
-            self.put(body)
-
     def drop(self, namespace: str, name: str, uid: str) -> None:
         """Forget a deleted ModelDeployment; its children are collected by the API server."""
         key = Key(namespace, name)
@@ -127,12 +121,12 @@ class Store:
 
     def put_child(self, kind: Kind, body: Object) -> None:
         """Take in an object that one of ours owns; the late answer to a write does not bring a deleted one back."""
-        found = owner_of(body["metadata"])
-        if found is None or body["metadata"]["uid"] in self._gone:
+        meta = body["metadata"]
+        found, version = owner_of(meta), int(meta["resourceVersion"])
+        if found is None or version <= self._gone.get(meta["uid"], 0):
             return
         key, owner = found
-        meta = body["metadata"]
-        slot, version = (kind.kind, meta["name"]), int(meta["resourceVersion"])
+        slot = (kind.kind, meta["name"])
         children = self.children.setdefault(key, Children()).objects
         known = children.get(slot)
         if known is not None and known.version >= version:
@@ -145,35 +139,44 @@ class Store:
         self._changed(key)
 
     def drop_child(self, kind: Kind, body: Mapping[str, Any]) -> None:
-        """Forget a deleted object."""
-        found = owner_of(body["metadata"])
-        if found is None:
-            return
-        key, _ = found
-        self._remove(key, (kind.kind, body["metadata"]["name"]), body["metadata"]["uid"])
+        """Forget an object that was deleted, or has lost the label that it is watched by."""
+        meta = body["metadata"]
+        found = owner_of(meta)
+        if found is not None:
+            self._remove(found[0], (kind.kind, meta["name"]), meta["uid"], int(meta["resourceVersion"]))
 
-    def _remove(self, key: Key, slot: tuple[str, str], uid: str) -> None:
-        self._gone[uid] = None
+    def _remove(self, key: Key, slot: tuple[str, str], uid: str, version: int) -> None:
+        self._gone[uid] = version
         if len(self._gone) > _GONE_KEPT:
             del self._gone[next(iter(self._gone))]
         children = self.children.get(key)
         known = children.objects.get(slot) if children else None
-        if children is None or known is None or known.uid != uid:
+        if children is None or known is None or known.uid != uid or known.version > version:
             return
         del children.objects[slot]
         if not children.objects:
             del self.children[key]
         self._changed(key)
 
-    def replace_children(self, kind: Kind, bodies: list[Object]) -> None:
-        """Bring one kind in line with a full listing: what is not in it is gone."""
-        listed = {(owner[0], body["metadata"]["name"]) for body in bodies if (owner := owner_of(body["metadata"]))}
+    def take(self, kind: Kind, bodies: Iterable[Object]) -> None:
+        """Take in objects of a listing."""
+        for body in bodies:
+            if kind is MODEL_DEPLOYMENT:
+                self.put(body)
+            else:
+                self.put_child(kind, body)
+
+    def keep_only(self, kind: Kind, uids: AbstractSet[str], version: int) -> None:
+        """Drop the objects of one kind that a full listing does not have, unless they are newer than the listing."""
+        if kind is MODEL_DEPLOYMENT:
+            for key, model in list(self.snapshots.items()):
+                if model.uid not in uids and model.resource_version <= version:
+                    self.drop(key.namespace, key.name, model.uid)
+            return
         for key, children in list(self.children.items()):
             for slot, child in list(children.objects.items()):
-                if slot[0] == kind.kind and (key, slot[1]) not in listed:
-                    self._remove(key, slot, child.uid)
-        for body in bodies:
-            self.put_child(kind, body)
+                if slot[0] == kind.kind and child.uid not in uids:
+                    self._remove(key, slot, child.uid, version)
 
     def owned(self, key: Key, uid: str) -> Children:
         """Return the children that belong to this very ModelDeployment, not to a former one of its name."""
