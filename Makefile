@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE = --tx '2*popen//python=$(BIN)/python -I -S playground/src/backstay_playground/own_network.py' --dist loadfile --no-loadscope-reorder
 UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-serving bench-scale bench-judge lock clean
+.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-serving bench-scale bench-fleet bench-judge lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-serving: setup ## The model server beside `mlflow models serve` and MLServ
 
 bench-scale: setup ## One controller with many live canaries (ARGS="50 200 --with flagger": sizes, peers; ARGS=--help)
 	@PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_scale $(ARGS)
+
+bench-fleet: setup ## Rollbacks of many clusters in few repositories, simulated (ARGS=--help)
+	@PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_scale.fleet $(ARGS)
 
 bench-judge: setup ## The judge beside others on simulated rollouts, written to docs/ (ARGS=--full: 10,000 runs, hours; ARGS=--help)
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks/src $(BIN)/python -m backstay_bench_judge $(ARGS)

@@ -1,10 +1,11 @@
 """`make bench-scale`: live canaries by the hundred under one controller: memory, processor, requests, drains."""
 
 import asyncio
-import json
 import random
+import shlex
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from enum import StrEnum
@@ -15,15 +16,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from backstay_bench_scale import growth, report
 from backstay_bench_scale.contender import INTERVAL, Contender
 from backstay_bench_scale.ours import Backstay
 from backstay_bench_scale.peers import ArgoRollouts, Flagger
 from backstay_bench_scale.prometheus import Outage
 from backstay_bench_scale.scene import Scene, scene
 from backstay_playground.errors import PlaygroundError
+from backstay_playground.layout import repository_root
 
 _CONSOLE = Console()
 _IN_OUTAGE = 100
+_KEPT = repository_root() / "out" / "bench-scale.json"
 
 
 class Kind(StrEnum):
@@ -44,7 +48,7 @@ _CONTENDERS: dict[Kind, type[Contender]] = {
 async def _measure(contender: Contender, live: int, idle: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="backstay-scale-") as place:
         async with scene(contender, Path(place)) as found:
-            figures: dict[str, Any] = {"": contender.name, "live canaries": live, "idle models": idle}
+            figures: dict[str, Any] = {report.CONTENDER: contender.name, report.LIVE: live, report.IDLE: idle}
             begun = time.monotonic()
             await found.add(live + idle)
             figures["stable after, s"] = round(time.monotonic() - begun, 1)
@@ -55,7 +59,6 @@ async def _measure(contender: Contender, live: int, idle: int, seconds: float) -
             await found.wait_asked(range(live))
             _CONSOLE.print(f"  {live} canaries are live", highlight=False)
             figures |= await _rest(found, seconds)
-            _CONSOLE.print_json(data=figures)
             failed, times = await _breaches(found, live)
             figures |= times
             _CONSOLE.print("  what failed is drained", highlight=False)
@@ -90,9 +93,9 @@ async def _breaches(found: Scene, live: int) -> tuple[set[int], dict[str, Any]]:
     several = range(live // 4, live // 4 + min(20, live // 4))
     crowd = await found.breach(several)
     figures = {}
-    for what, times in (("breach", single), (f"{len(crowd)} breaches", crowd)):
-        for kind, values in zip(("-> 0", "bad answer -> 0"), zip(*times, strict=True), strict=True):
-            figures[f"{what} {kind}, s"] = f"{min(values):.2f} / {statistics.median(values):.2f} / {max(values):.2f}"
+    for what, times in (("", single), (f"{len(crowd)} at once: ", crowd)):
+        for kind, values in zip(("breach -> 0", "bad answer -> 0"), zip(*times, strict=True), strict=True):
+            figures[f"{what}{kind}, s"] = [round(of(values), 2) for of in (min, statistics.median, max)]
     return {*range(len(single)), *several}, figures
 
 
@@ -134,16 +137,19 @@ async def _restart(found: Scene, live: list[int]) -> dict[str, Any]:
     return {"restart until all are asked about, s": round(await found.wait_asked(live), 1)}
 
 
-def bench(
+def bench(  # noqa: PLR0913 - its options
     sizes: Annotated[
         list[int] | None, typer.Argument(help="How many live canaries; several one after the other.")
     ] = None,
+    *,
     idle: Annotated[int, typer.Option(min=0, help="How many more models that are stable.")] = 0,
     seconds: Annotated[float, typer.Option(min=5, help="How long each is watched at rest.")] = 60.0,
     with_: Annotated[
         list[Kind] | None, typer.Option("--with", help="Which controllers; by default Backstay alone.")
     ] = None,
+    docs: Annotated[bool, typer.Option("--docs", help="Write docs/scale-benchmark.md.")] = False,
     outages: Annotated[float, typer.Option(min=0, help="Instead: outages of Prometheus of so many seconds.")] = 0.0,
+    soak: Annotated[float, typer.Option(min=0, help="Instead: rollouts all the time, for so many minutes.")] = 0.0,
 ) -> None:
     """Measure controllers with many live canaries on this machine, one after the other, each on a fresh cluster."""
     # The cluster is taken down as well when this is ended by a signal.
@@ -152,12 +158,17 @@ def bench(
         if outages:
             _show("outage", asyncio.run(_outages(outages)))
             return
+        if soak:
+            _show("", [asyncio.run(growth.soak((sizes or [50])[0], 60 * soak, _CONSOLE))])
+            return
         found = []
         for size in sizes or [50, 200]:
             for kind in with_ or [Kind.BACKSTAY]:
                 found.append(asyncio.run(_measure(_CONTENDERS[kind](), size, idle, seconds)))
-                _CONSOLE.print(json.dumps(found[-1]))
-        _show("", found)
+                report.keep(found, _KEPT)
+                _CONSOLE.print(report.table(found))
+        if docs:
+            report.write(found, f'make bench-scale ARGS="{shlex.join(sys.argv[1:])}"', repository_root() / "docs")
     except PlaygroundError as problem:
         _CONSOLE.print(str(problem), highlight=False)
         raise typer.Exit(1) from problem

@@ -13,6 +13,8 @@ NAMESPACE = "scale"
 PROMETHEUS = "http://127.0.0.1:31090"
 INTERVAL = 5.0
 """Seconds between two looks at a canary's metrics."""
+OLD, NEW = "1", "2"
+"""The version that is stable, and the one that is tried."""
 WEIGHT = 20
 """The canary's share in percent, at which it stays."""
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from backstay_bench_scale.contender import (
     INTERVAL,
     NAMESPACE,
+    NEW,
     PROMETHEUS,
     WEIGHT,
     Contender,
@@ -25,7 +27,23 @@ _MODELS = "/apis/backstay.dev/v1alpha1/modeldeployments"
 _ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
 _ONE_NAMESPACE = f"/apis/backstay.dev/v1alpha1/namespaces/{NAMESPACE}/modeldeployments"
 _MODEL = "scale"
-_METRICS_PORT, _HEALTH_PORT = 31082, 31081
+METRICS = "http://127.0.0.1:31082/metrics"
+_HEALTH_PORT = 31081
+_BASELINE = {"warmup": "0s"}
+_LASTING: Object = {
+    "rollout": {
+        "steps": [{"weight": WEIGHT, "minDuration": "24h"}, {"weight": 100}],
+        "baseline": _BASELINE,
+        "deadline": "48h",
+    }
+}
+_BRISK: Object = {
+    "rollout": {
+        "steps": [{"weight": WEIGHT, "minDuration": "10s"}, {"weight": 100, "minDuration": "5s"}],
+        "baseline": _BASELINE,
+    },
+    "rollback": {"warmFor": "0s"},
+}
 
 
 class Backstay(Contender):
@@ -35,7 +53,9 @@ class Backstay(Contender):
     components = ("kube-controller-manager", "gateway-types", "mlflow")
     watched = (_MODELS, _ROUTES)
 
-    def __init__(self) -> None:
+    def __init__(self, *, brisk: bool = False) -> None:
+        """Let canaries stay at one weight, or, if it is to be brisk, end within seconds."""
+        self._pace = _BRISK if brisk else _LASTING
         self._registry = ""
         self._canaries: dict[int, str] = {}
 
@@ -62,30 +82,30 @@ class Backstay(Contender):
             "BACKSTAY_PROMETHEUS_URL": PROMETHEUS,
             "POD_IP": "127.0.0.1",
             "BACKSTAY_HEALTH_PORT": str(_HEALTH_PORT),
-            "BACKSTAY_METRICS_PORT": str(_METRICS_PORT),
+            "BACKSTAY_METRICS_PORT": str(urlsplit(METRICS).port),
+            "MALLOC_ARENA_MAX": "2",
             "PYTHONPATH": str(repository_root() / "operator" / "src"),
         }
         return ControllerProcess([str(python), "-m", "backstay.controller"], variables, folder / "controller.log")
 
     def objects(self, number: int) -> list[tuple[str, Object]]:
         """Return one ModelDeployment."""
-        steps = [{"weight": WEIGHT, "minDuration": "24h"}, {"weight": 100}]
         gateway = {"name": "models", "namespace": "gateways"}
         spec = {
             "model": {"name": _MODEL, "version": "1"},
             "registry": {"uri": self._registry},
             "serving": {"template": {"spec": {"containers": [{"name": "server", "image": "server:1"}]}}},
             "traffic": {"gatewayAPI": {"gateway": gateway, "hostnames": [f"{name(number)}.example.com"]}},
-            "rollout": {"steps": steps, "baseline": {"warmup": "0s"}, "deadline": "48h"},
+            **self._pace,
             "analysis": {"interval": f"{INTERVAL:g}s"},
         }
         meta = {"name": name(number), "namespace": NAMESPACE}
         body = {"apiVersion": "backstay.dev/v1alpha1", "kind": "ModelDeployment", "metadata": meta, "spec": spec}
         return [(_ONE_NAMESPACE, body)]
 
-    def bump(self, number: int) -> tuple[str, Object]:
+    def bump(self, number: int, version: str = NEW) -> tuple[str, Object]:
         """Change the version."""
-        return f"{_ONE_NAMESPACE}/{name(number)}", {"spec": {"model": {"version": "2"}}}
+        return f"{_ONE_NAMESPACE}/{name(number)}", {"spec": {"model": {"version": version}}}
 
     def is_stable(self, stores: Stores, number: int) -> bool:
         """Read its phase."""
@@ -101,6 +121,11 @@ class Backstay(Contender):
                 if ref["name"] == self._canaries.get(number):
                     return int(ref["weight"])
         return 0
+
+    def serves(self, stores: Stores, number: int) -> str:
+        """Return the version that serves while nothing is under way; nothing otherwise."""
+        status = self._status(stores, number)
+        return str(status["stable"]["version"]) if status.get("phase") == "Stable" else ""
 
     def _status(self, stores: Stores, number: int) -> dict[str, Any]:
         status: dict[str, Any] = found(stores, _MODELS, name(number)).get("status", {})

@@ -57,3 +57,7 @@ class ControllerProcess:
     def memory(self) -> float:
         """Return its resident memory in MiB."""
         return float(self._measured.memory_info().rss / 2**20)
+
+    def descriptors(self) -> int:
+        """Return how many files and sockets it has open."""
+        return int(self._measured.num_fds())

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from backstay_bench_scale.contender import PROMETHEUS
+from backstay_bench_scale.contender import NEW, PROMETHEUS
 
 _SHARE = re.compile(r'share_of_errors\{model="([^"]*)"\}')
 _METRIC = re.compile(r"backstay_(requests|errors)_total")
@@ -20,8 +20,6 @@ _REVISIONS = re.compile(r'revision=~"([^"]*)"')
 # Requests a second to each pod, and the shares that fail.
 RATE = 20.0
 USUAL, BROKEN = 0.01, 0.5
-# The version that is tried.
-NEW = "2"
 
 
 class Outage(StrEnum):

@@ -47,7 +47,7 @@ class Scene:
         self.gateway = AcceptingGateway(api) if "gateway-types" in contender.components else None
         self.stores = {path: Informer(api, path) for path in contender.watched}
         self.evidence = Evidence(self.node.pods.store.values)
-        self._api = api
+        self.api = api
 
     async def run(self) -> None:
         """Keep what is seen up to date, and be node and gateway, until cancelled."""
@@ -61,7 +61,7 @@ class Scene:
 
         async def declare(number: int) -> None:
             for path, body in self.contender.objects(number):
-                await self._api.request("POST", path, body=body)
+                await self.api.request("POST", path, body=body)
 
         await self._all(range(count), declare)
         await self._wait(
@@ -73,7 +73,7 @@ class Scene:
         numbers = list(numbers)
 
         async def declare(number: int) -> None:
-            await self._api.patch(*self.contender.bump(number))
+            await self.api.patch(*self.contender.bump(number))
 
         await self._all(numbers, declare)
         await self._wait("has traffic", numbers, lambda number: self.weight(number) == WEIGHT, every=0.2)

@@ -1,0 +1,105 @@
+"""docs/scale-benchmark.md and its plot, from the measured rows alone."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich.table import Table
+
+Row: TypeAlias = Mapping[str, Any]
+"""What was measured of one controller at one size; a list is a minimum, a median and a maximum."""
+
+CONTENDER, LIVE, IDLE = "controller", "live canaries", "idle models"
+_PLOTTED = (
+    "memory, MiB",
+    "CPU s/min",
+    "queries/min",
+    "API requests/min",
+    "live after, s",
+    "bad answer -> 0, s",
+)
+
+
+def heading(row: Row) -> str:
+    """Name a row in few words."""
+    idle = f" + {row[IDLE]:,} idle" if row.get(IDLE) else ""
+    return f"{row[CONTENDER]}, {row[LIVE]:,}{idle}"
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return the rows as columns, for a terminal."""
+    found = Table("", *(heading(row) for row in rows))
+    for what in _names(rows):
+        found.add_row(what, *(_text(row.get(what)) for row in rows))
+    return found
+
+
+def write(rows: Sequence[Row], command: str, folder: Path) -> None:
+    """Write the page and the plot.
+
+    Args:
+        rows: what was measured.
+        command: what measured it.
+        folder: the documentation's.
+    """
+    lines = ["| " + " | ".join(["", *(heading(row) for row in rows)]) + " |", "|---|" + "---:|" * len(rows)]
+    lines += ["| " + " | ".join([what, *(_text(row.get(what)) for row in rows)]) + " |" for what in _names(rows)]
+    page = "\n".join(
+        [
+            "# Scale, measured\n",
+            f"```sh\n{command}\n```\n",
+            "[Scale](scale.md) says what is measured, and how. Three numbers are a minimum, a median and a maximum.\n",
+            *lines,
+            "\n![Each figure against the number of live canaries](images/scale.svg)",
+        ]
+    )
+    (folder / "scale-benchmark.md").write_text(page + "\n", encoding="utf-8")
+    _draw(rows, folder / "images" / "scale.svg")
+
+
+def keep(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    return [what for what in dict.fromkeys(what for row in rows for what in row) if what not in {CONTENDER, LIVE, IDLE}]
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case [*several]:
+            return " / ".join(f"{one:,}" for one in several)
+        case float() | int():
+            return f"{value:,}"
+        case _:
+            return str(value)
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(
+        {"svg.hashsalt": "backstay", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        figure = Figure(figsize=(10, 5))
+        for axes, what in zip(figure.subplots(2, 3).flat, _PLOTTED, strict=True):
+            for name in dict.fromkeys(row[CONTENDER] for row in rows):
+                points = sorted((row[LIVE], row[what]) for row in rows if row[CONTENDER] == name and what in row)
+                middles = [value[1] if isinstance(value, list) else value for _, value in points]
+                (line,) = axes.plot([live for live, _ in points], middles, marker="o", label=name)
+                if points and isinstance(points[0][1], list):
+                    lows, highs = ([value[end] for _, value in points] for end in (0, 2))
+                    axes.fill_between([live for live, _ in points], lows, highs, alpha=0.15, color=line.get_color())
+                    axes.set_yscale("log")
+            axes.set_title(what)
+            axes.set_xlabel(LIVE)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False)
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
