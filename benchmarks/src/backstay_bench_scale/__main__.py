@@ -8,6 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from backstay_playground.layout import repository_root
 
 _CONSOLE = Console()
 _IN_OUTAGE = 100
+_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 _KEPT = repository_root() / "out" / "bench-scale.json"
 
 
@@ -73,14 +75,16 @@ async def _rest(found: Scene, seconds: float) -> dict[str, Any]:
     found.audit.since_last_time()
     await asyncio.sleep(seconds)
     minutes = (time.monotonic() - at) / 60
-    asked = found.audit.since_last_time()
+    asked, verbs = found.audit.since_last_time(), Counter[str]()
+    for what, count in asked.items():
+        verbs[what.split()[0]] += count
     return {
         "memory, MiB": round(found.controller.memory()),
         "CPU s/min": round((found.controller.seconds() - before) / minutes, 2),
         "queries/min": round((found.evidence.queries - queries) / minutes, 1),
         "MB read/min": round((found.evidence.bytes - told) / minutes / 1e6, 2),
         "API requests/min": round(asked.total() / minutes, 1),
-        **{f"- {what}/min": round(count / minutes, 1) for what, count in asked.most_common()},
+        **{f"- {verb}/min": round(verbs[verb] / minutes, 1) for verb in _VERBS},
     }
 
 

@@ -17,6 +17,7 @@ from backstay_bench_scale.contender import (
     Stores,
     found,
     name,
+    wait_for_definitions,
 )
 from backstay_bench_scale.process import ControllerProcess
 from backstay_playground.environment import environment
@@ -62,7 +63,7 @@ class Backstay(Contender):
     def install(self, playground: Playground) -> None:
         """Apply the definition, and register two versions of a model."""
         playground.kubectl("apply", "--server-side", "-k", str(repository_root() / "operator" / "config" / "crd"))
-        playground.kubectl("wait", "--for=condition=Established", "crd/modeldeployments.backstay.dev")
+        wait_for_definitions(playground)
         playground.kubectl("create", "namespace", "backstay-system")
         self._registry = playground.mlflow_url
         for what, content in (

@@ -18,6 +18,7 @@ from backstay_bench_scale.contender import (
     Stores,
     found,
     name,
+    wait_for_definitions,
 )
 from backstay_bench_scale.process import ControllerProcess
 from backstay_playground.build import binaries
@@ -81,7 +82,7 @@ class ArgoRollouts(Contender):
         """Apply the definitions, and the one AnalysisTemplate."""
         folder = module_directory("argo-rollouts") / "manifests" / "crds"
         playground.kubectl("apply", "--server-side", "-k", str(folder))
-        playground.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        wait_for_definitions(playground)
         playground.kubectl("create", "namespace", "argo-rollouts")
         metric = {
             "name": "errors",
@@ -153,7 +154,7 @@ class Flagger(Contender):
         """Apply the definitions, and the one MetricTemplate."""
         definitions = module_directory("flagger") / "artifacts" / "flagger" / "crd.yaml"
         playground.kubectl("apply", "--server-side", "-f", str(definitions))
-        playground.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        wait_for_definitions(playground)
         spec = {
             "provider": {"type": "prometheus", "address": PROMETHEUS},
             "query": 'share_of_errors{model="{{ target }}"}',

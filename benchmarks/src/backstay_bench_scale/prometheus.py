@@ -85,6 +85,9 @@ class Evidence:
 
     async def _asked(self, request: web.Request) -> dict[str, Any]:
         form = {**request.query, **await request.post()}
+        if self._outage is Outage.REFUSED and request.transport is not None:
+            # Nobody listens any more, but who was connected before still is.
+            request.transport.abort()
         if self._outage is Outage.HANGING:
             await self._over.wait()
         if self._outage is Outage.ERROR:

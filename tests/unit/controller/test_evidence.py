@@ -221,3 +221,12 @@ def test_a_new_rollout_takes_the_place_of_the_last_ones_record(tmp_path: Path) -
     recorder.add(KEYS[0], "3-2", interval)
     assert len(list(tmp_path.iterdir())) == 2
     assert recorder.document(KEYS[0], "2-1", followed(KEYS[0]).panel, {}) == {}
+
+
+async def test_while_prometheus_is_away_it_is_asked_every_second_for_the_tick_that_is_missing() -> None:
+    loop = EvidenceLoop(None, Woken(), lambda: 200.0)
+    model = followed(KEYS[0])
+    analysis = replace(model.analysis, interval=30.0)
+    loop.watch(KEYS[0], Interest(analysis, frozenset(), model.trial, Memory(tick=150.0)))
+    await loop._tick(30.0, 180.0)  # noqa: SLF001 - what the loop does when a tick is due
+    assert loop._next(30.0) == (201.0, 180.0, 30.0)  # noqa: SLF001 - when it asks next

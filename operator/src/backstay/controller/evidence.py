@@ -34,6 +34,8 @@ _TOGETHER = 60.0
 _LEARN_AGAIN_AFTER = 5.0
 # What is new is read between the ticks, together with what else is new by then.
 _NEW_AT_MOST_EVERY = 0.5
+# How often Prometheus is asked while it does not answer: a drain is not to wait for the next tick after its return.
+_AWAY_TRY_EVERY = 1.0
 # How many models a second are woken only to write down how far they are: what this takes from the API server must not
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
 _PROGRESS_RATE = 10.0
@@ -135,19 +137,23 @@ class EvidenceLoop:
         That is the first tick that some model still lacks.
         """
         latest = math.floor((self._clock() - lateness(interval)) / interval) * interval
-        behind = any(
-            followed.tick < latest - interval / 2 and not followed.unavailable and not followed.lacks_history
+        behind = [
+            followed
             for followed in self._followed.values()
             if followed.analysis.interval == interval
-        )
+            and followed.tick < latest - interval / 2
+            and not followed.lacks_history
+        ]
         if behind:
-            return max(self._clock(), self.last_tick + _NEW_AT_MOST_EVERY), latest, interval
+            away = all(followed.unavailable for followed in behind)
+            pause = min(_AWAY_TRY_EVERY, interval) if away else _NEW_AT_MOST_EVERY
+            return max(self._clock(), self.last_tick + pause), latest, interval
         return latest + interval + lateness(interval), latest + interval, interval
 
     async def _tick(self, interval: float, due: float) -> None:
         every = group = [f for f in self._followed.values() if f.analysis.interval == interval]
+        begun, since = self._clock(), self.last_tick
         try:
-            begun = self._clock()
             group = [followed for followed in group if not followed.lacks_history]
             for ticks in self._ticks(group, interval, due):
                 behind = [f for f in group if not f.started or f.tick < ticks[-1]]
@@ -173,7 +179,7 @@ class EvidenceLoop:
             for followed in every:
                 followed.unavailable = str(problem)
             self._wake_with_news(every)
-        self._wake_for_progress(every, interval)
+        self._wake_for_progress(every, min(begun - since, interval))
 
     def _wake_with_news(self, group: Iterable[Following]) -> None:
         """Wake those about whom a decision may differ now; what failed is to be drained before all else."""
@@ -183,12 +189,12 @@ class EvidenceLoop:
                 followed.told = standing
                 self._wake(followed.key, urgent=standing is not None and standing.verdict is Verdict.FAIL)
 
-    def _wake_for_progress(self, group: list[Following], interval: float) -> None:
-        """Wake what drains, and in turn as many of the others as may write their progress in this interval."""
+    def _wake_for_progress(self, group: list[Following], seconds: float) -> None:
+        """Wake what drains, and in turn as many of the others as may write their progress in so many seconds."""
         for followed in group:
             if followed.trial is None:
                 self._wake(followed.key)
-        count = max(1, round(_PROGRESS_RATE * interval))
+        count = max(1, round(_PROGRESS_RATE * seconds))
         now = self._clock()
         live = (f for f in group if f.trial is not None and now - f.progress_at >= _PROGRESS_EVERY)
         for followed in heapq.nsmallest(count, live, key=lambda followed: followed.progress_at):
