@@ -198,7 +198,7 @@ def test_errors_whose_requests_are_missing_for_a_while_count_with_these() -> Non
     ("canary", "judged"),
     [
         pytest.param([(40, 2), (80, 0), (100, 5)], [2, 5], id="events missing: their requests wait with them"),
-        pytest.param([(40, 2), (80, 1), (100, 5)], [2, 5], id="a part of the events missing"),
+        pytest.param([(40, 2), (80, 1), (100, 5)], [3, 7], id="the events alone began again"),
         pytest.param([(40, 2), (20, 0), (30, 1)], [2, 3], id="the server began again and had no event yet"),
         pytest.param([(40, 2), (20, 4), (30, 5)], [4, 5], id="the server began again and has more events than before"),
         pytest.param([(40, 0), (80, 0), (100, 5)], [0, 5], id="no event yet"),

@@ -182,21 +182,20 @@ class Following:
 
         Returns the pods whose events are missing.
 
-        Events without their total would count among nothing. A counter that was there and is not, or is smaller though
-        its total is not, is a hole in the answer, as servers that join several parts leave where one does not answer:
-        its events would come later, among the requests of then. Where the total began again, so did the events; and a
-        counter that was never there is zero.
+        Events without their total would count among nothing. A counter that was there and is not is a hole in the
+        answer, as servers that join several parts leave where one does not answer: its events would come later, among
+        the requests of then. Where the total began again, so did the events; and a counter that was never there is
+        zero.
         """
         events, total = after[pair.events], after[pair.total]
         known, before = self.last.setdefault(pair.events, {}), self.last.get(pair.among, {})
         whole, missing = {}, []
         for place, value in total.items():
-            if place in known and place in before and _size(value) < _size(before[place]):
-                if place not in events:
-                    del known[place]
-            elif place in known and (place not in events or _size(events[place]) < _size(known[place])):
-                missing.append(place)
-                continue
+            if place in known and place not in events:
+                if place in before and _size(value) >= _size(before[place]):
+                    missing.append(place)
+                    continue
+                del known[place]
             whole[place] = value
         after[pair.events] = {place: value for place, value in events.items() if place in whole}
         after[pair.among] = whole
