@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
@@ -99,10 +100,15 @@ class Delivery:
         return found
 
     def traffic(self, *, rate: float = RATE) -> Traffic:
-        """Send prediction requests until the test ends."""
+        """Send prediction requests until the test ends, from when the gateway has the way to a server."""
+        self.wait_until(f"the gateway leads to {self.target.hostname}", self._is_served)
         started = self.stage.traffic(self.target, rate=rate).start()
         self.running.append(started)
         return started
+
+    def _is_served(self) -> bool:
+        url = f"{self.stage.playground.gateway_url}/healthz"
+        return httpx.get(url, headers={"Host": self.target.hostname}, trust_env=False, timeout=10).is_success
 
     def pods(self, revision: str) -> list[str]:
         """List the pods of a revision."""
