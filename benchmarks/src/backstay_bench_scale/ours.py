@@ -20,7 +20,7 @@ from backstay_bench_scale.contender import (
     wait_for_definitions,
 )
 from backstay_bench_scale.process import ControllerProcess
-from backstay_playground.environment import environment
+from backstay_playground.environment import controller_environment
 from backstay_playground.layout import repository_root
 from backstay_playground.playground import Playground
 
@@ -75,7 +75,7 @@ class Backstay(Contender):
 
     def process(self, playground: Playground, folder: Path) -> ControllerProcess:
         """Run it with what is in the image alone: the project's own environment has more, which MLflow would load."""
-        python = environment(repository_root() / "requirements" / "controller.txt") / "bin" / "python"
+        python = controller_environment() / "bin" / "python"
         variables = {
             "KUBECONFIG": str(playground.kubeconfig),
             "BACKSTAY_CLUSTER_NAME": "scale",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from backstay_playground.errors import PlaygroundError
-from backstay_playground.layout import user_cache
+from backstay_playground.layout import repository_root, user_cache
 
 
 def environment(pins: Path) -> Path:
@@ -29,3 +29,12 @@ def environment(pins: Path) -> Path:
             raise PlaygroundError(f"{pins.name} cannot be installed: {answer.stderr.strip()[-1500:]}")
         done.touch()
     return folder
+
+
+def controller_environment() -> Path:
+    """Return the environment of the controller's image, without what the project's own has besides.
+
+    Raises:
+        PlaygroundError: something cannot be installed.
+    """
+    return environment(repository_root() / "requirements" / "controller.txt")
