@@ -10,12 +10,12 @@ import tempfile
 import time
 from collections import Counter
 from enum import StrEnum
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from backstay_bench_scale import growth, report
 from backstay_bench_scale.contender import INTERVAL, Contender
@@ -160,10 +160,10 @@ def bench(  # noqa: PLR0913 - its options
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if outages:
-            _show("outage", asyncio.run(_outages(outages)))
+            _show_by("outage", asyncio.run(_outages(outages)))
             return
         if soak:
-            _show("", [asyncio.run(growth.soak((sizes or [50])[0], 60 * soak, _CONSOLE))])
+            _show_by("soak", [asyncio.run(growth.soak((sizes or [50])[0], 60 * soak, _CONSOLE))])
             return
         found = []
         for size in sizes or [50, 200]:
@@ -178,11 +178,8 @@ def bench(  # noqa: PLR0913 - its options
         raise typer.Exit(1) from problem
 
 
-def _show(heading: str, found: list[dict[str, Any]]) -> None:
-    table = Table(heading, *(str(one[heading]) for one in found))
-    for what in dict.fromkeys(what for one in found for what in one if what != heading):
-        table.add_row(what, *(str(one.get(what, "")) for one in found))
-    _CONSOLE.print(table)
+def _show_by(name: str, rows: list[dict[str, Any]]) -> None:
+    _CONSOLE.print(report.table(rows, title=itemgetter(name), without=(name,)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """What a controller has to be told, and shows, to be measured beside others."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from backstay_bench_scale.process import ControllerProcess
-from backstay_playground.demo.waiting import wait_until
 from backstay_playground.node.api import Informer
 from backstay_playground.playground import Playground
 
@@ -67,16 +65,3 @@ def name(number: int) -> str:
 def found(stores: Stores, path: str, thing: str) -> Object:
     """Return an object; an empty one while there is none."""
     return stores[path].store.get((NAMESPACE, thing), {})
-
-
-def wait_for_definitions(playground: Playground) -> None:
-    """Wait until the API server serves every kind that was defined."""
-
-    def established(definition: Object) -> bool:
-        conditions = definition.get("status", {}).get("conditions") or ()
-        return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
-
-    def every() -> bool:
-        return all(map(established, json.loads(playground.kubectl("get", "crd", "--output=json"))["items"]))
-
-    wait_until("every kind is served", every, timeout=60)

@@ -18,9 +18,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-# As in the controller's own Git code: the pause after a lost race, and the attempts until it looks up again.
-_PAUSE = (0.05, 0.5)
-_ATTEMPTS = 20
+from backstay.adapters.gitbranch import ATTEMPTS, PAUSE
+
+# After how long a controller comes back that has used up its attempts.
 _LATER = 5.0
 _SEED = 7
 _LONGEST = 4 * 3600.0
@@ -68,7 +68,7 @@ class Controller:
                 yield _spread(chance, self.forge.push)
                 if self.repository.version == seen:
                     break
-                yield _LATER if attempt % _ATTEMPTS == 0 else chance.uniform(*_PAUSE)
+                yield _LATER if attempt % ATTEMPTS == 0 else chance.uniform(*PAUSE)
             self.repository.version += 1
             self.repository.pushes += 1
             self.taken.extend(now() - since for since in batch)

@@ -1,7 +1,6 @@
 """Rollouts all the time, for a long time: does the controller grow?"""
 
 import asyncio
-import re
 import statistics
 import tempfile
 import time
@@ -9,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 
 from backstay_bench_scale.contender import NEW, OLD
 from backstay_bench_scale.ours import METRICS, Backstay
 from backstay_bench_scale.scene import Scene, scene
+from backstay_playground.demo.controller import read_metrics
 
 # How long it may grow: caches fill, and the allocator finds its size.
 _SETTLED = 600.0
@@ -22,6 +21,7 @@ _SAMPLE_EVERY = 15.0
 # How many samples at either end are compared.
 _COMPARED = 20
 _LOOK_EVERY = 0.5
+_ROLLOUTS = "backstay_rollouts_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ async def soak(models: int, seconds: float, console: Console) -> dict[str, Any]:
                 await asyncio.gather(mover, return_exceptions=True)
     settled = [one for one in samples if one.at >= min(_SETTLED, seconds / 3)]
     before, after = settled[:_COMPARED], settled[-_COMPARED:]
-    figures: dict[str, Any] = {"": f"{models} models, {seconds / 60:g} minutes", "rollouts": rollouts}
+    figures: dict[str, Any] = {"soak": f"{models} models, {seconds / 60:g} minutes", "rollouts": rollouts}
     for what in ("memory", "descriptors", "tasks"):
         first, last = (statistics.median(getattr(one, what) for one in part) for part in (before, after))
         figures[what] = f"{first:.1f} -> {last:.1f} ({100 * (last / first - 1):+.1f} %)"
@@ -76,7 +76,7 @@ async def _move(found: Scene, contender: Backstay, models: int) -> None:
 async def _watch(found: Scene, seconds: float, console: Console) -> list[Sample]:
     begun, samples = time.monotonic(), list[Sample]()
     while (at := time.monotonic() - begun) < seconds:
-        tasks = round((await _metrics())["backstay_tasks"])
+        tasks = round((await asyncio.to_thread(read_metrics, METRICS))["backstay_tasks", ()])
         samples.append(Sample(at, found.controller.memory(), found.controller.descriptors(), tasks))
         console.print(f"  {samples[-1]}", highlight=False)
         await asyncio.sleep(_SAMPLE_EVERY)
@@ -84,14 +84,5 @@ async def _watch(found: Scene, seconds: float, console: Console) -> list[Sample]
 
 
 async def _rollouts() -> dict[str, float]:
-    return {
-        name.split('"')[1]: value
-        for name, value in (await _metrics()).items()
-        if name.startswith("backstay_rollouts_total")
-    }
-
-
-async def _metrics() -> dict[str, float]:
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        text = (await client.get(METRICS)).raise_for_status().text
-    return {name: float(value) for name, value in re.findall(r"^(backstay_\S+) (\S+)$", text, re.MULTILINE)}
+    read = await asyncio.to_thread(read_metrics, METRICS)
+    return {dict(labels)["outcome"]: count for (name, labels), count in read.items() if name == _ROLLOUTS}

@@ -17,7 +17,6 @@ from backstay_bench_scale.contender import (
     Stores,
     found,
     name,
-    wait_for_definitions,
 )
 from backstay_bench_scale.process import ControllerProcess
 from backstay_playground.environment import controller_environment
@@ -63,7 +62,7 @@ class Backstay(Contender):
     def install(self, playground: Playground) -> None:
         """Apply the definition, and register two versions of a model."""
         playground.kubectl("apply", "--server-side", "-k", str(repository_root() / "operator" / "config" / "crd"))
-        wait_for_definitions(playground)
+        playground.kubectl.wait_for_definitions()
         playground.kubectl("create", "namespace", "backstay-system")
         self._registry = playground.mlflow_url
         for what, content in (

@@ -18,7 +18,6 @@ from backstay_bench_scale.contender import (
     Stores,
     found,
     name,
-    wait_for_definitions,
 )
 from backstay_bench_scale.process import ControllerProcess
 from backstay_playground.build import binaries
@@ -82,7 +81,7 @@ class ArgoRollouts(Contender):
         """Apply the definitions, and the one AnalysisTemplate."""
         folder = module_directory("argo-rollouts") / "manifests" / "crds"
         playground.kubectl("apply", "--server-side", "-k", str(folder))
-        wait_for_definitions(playground)
+        playground.kubectl.wait_for_definitions()
         playground.kubectl("create", "namespace", "argo-rollouts")
         metric = {
             "name": "errors",
@@ -154,7 +153,7 @@ class Flagger(Contender):
         """Apply the definitions, and the one MetricTemplate."""
         definitions = module_directory("flagger") / "artifacts" / "flagger" / "crd.yaml"
         playground.kubectl("apply", "--server-side", "-f", str(definitions))
-        wait_for_definitions(playground)
+        playground.kubectl.wait_for_definitions()
         spec = {
             "provider": {"type": "prometheus", "address": PROMETHEUS},
             "query": 'share_of_errors{model="{{ target }}"}',

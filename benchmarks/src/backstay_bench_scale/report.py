@@ -1,7 +1,7 @@
 """docs/scale-benchmark.md and its plot, from the measured rows alone."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,10 +29,12 @@ def heading(row: Row) -> str:
     return f"{row[CONTENDER]}, {row[LIVE]:,}{idle}"
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Return the rows as columns, for a terminal."""
-    found = Table("", *(heading(row) for row in rows))
-    for what in _names(rows):
+def table(
+    rows: Sequence[Row], title: Callable[[Row], str] = heading, without: Collection[str] = (CONTENDER, LIVE, IDLE)
+) -> Table:
+    """Return the rows as columns, for a terminal: what their titles say is left out below."""
+    found = Table("", *(title(row) for row in rows))
+    for what in _names(rows, without):
         found.add_row(what, *(_text(row.get(what)) for row in rows))
     return found
 
@@ -66,8 +68,8 @@ def keep(rows: Sequence[Row], path: Path) -> None:
     path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def _names(rows: Iterable[Row]) -> list[str]:
-    return [what for what in dict.fromkeys(what for row in rows for what in row) if what not in {CONTENDER, LIVE, IDLE}]
+def _names(rows: Iterable[Row], without: Collection[str] = (CONTENDER, LIVE, IDLE)) -> list[str]:
+    return [what for what in dict.fromkeys(what for row in rows for what in row) if what not in without]
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,6 @@ from string import Template
 from typing import Any
 
 import yaml
-from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from backstay_playground import gitea
 from backstay_playground.component import Setting, Step
@@ -64,10 +63,7 @@ def _argocd_types(kubectl: Kubectl) -> None:
 def _define(kubectl: Kubectl, files: Sequence[Path], *, wait_for: Sequence[str]) -> None:
     """Create resource types and wait until the API server serves those that are used next."""
     kubectl.apply_files(files)
-    # kubectl gives up on a definition that has no conditions at all yet.
-    for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True):
-        with attempt:
-            kubectl("wait", "--for=condition=Established", "--timeout=30s", *[f"crd/{name}" for name in wait_for])
+    kubectl.wait_for_definitions(*wait_for)
 
 
 def _gateway(setting: Setting, kubectl: Kubectl) -> None:

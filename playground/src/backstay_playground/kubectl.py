@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tenacity import Retrying, stop_after_delay, wait_fixed
+
 from backstay_playground.errors import PlaygroundError
 
 FIELD_MANAGER = "backstay-playground"
@@ -56,6 +58,18 @@ class Kubectl:
     def apply_files(self, paths: Sequence[Path]) -> None:
         """Apply files, or folders of files, of manifests."""
         self("apply", *_APPLY, *[f"--filename={path}" for path in paths])
+
+    def wait_for_definitions(self, *names: str) -> None:
+        """Wait until the API server serves the kinds of these CustomResourceDefinitions, or of all that there are.
+
+        Raises:
+            PlaygroundError: it does not in time.
+        """
+        which = [f"crd/{name}" for name in names] or ["crd", "--all"]
+        # kubectl gives up on a definition that has no conditions at all yet.
+        for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True):
+            with attempt:
+                self("wait", "--for=condition=Established", "--timeout=30s", *which)
 
 
 _APPLY = ("--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")

@@ -12,8 +12,9 @@ from backstay.adapters.rollbackcommit import Missing, Refused, Unavailable
 
 # An attempt after a lost race costs a fetch and a push, since decisions are carried over. Whoever waits long between
 # two finds that others have pushed meanwhile, and on a busy branch never gets through.
-_ATTEMPTS = 20
-_SHORTEST, _LONGEST = 0.05, 0.5
+ATTEMPTS = 20
+PAUSE = (0.05, 0.5)
+"""The shortest and the longest rest before another attempt, in seconds."""
 
 T = TypeVar("T")
 
@@ -67,8 +68,8 @@ class Branch:
     def tried(self, attempt: Callable[[], T]) -> T | Missing | Refused | Unavailable:
         """Make an attempt, which begins with a fetch, again while it loses a race or ends in the dark."""
         attempts = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random(_SHORTEST, _LONGEST),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random(*PAUSE),
             retry=retry_if_exception_type((GitRace, _PushUnsureError, CloneBroken)),
             reraise=True,
         )

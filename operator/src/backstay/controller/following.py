@@ -23,7 +23,7 @@ from backstay.judge.counters import increment, went_back
 from backstay.judge.fold import Interval, counted, fold
 from backstay.judge.memory import Memory
 from backstay.judge.panel import Panel, panel_of
-from backstay.judge.verdict import assess
+from backstay.judge.verdict import Assessment, assess
 
 # After this many seconds a backend of which Prometheus knows nothing counts as quiet.
 QUIET_WITHOUT_DATA = 30.0
@@ -167,10 +167,12 @@ class Following:
 
     def _match_pairs(self, after: dict[str, Values]) -> dict[str, str]:
         """Leave halves of pairs out of a reading; returns sentences on the signals that miss something, by name."""
+        pairs = {name: source for name, source in sources(self.analysis).items() if isinstance(source, CounterPair)}
+        missing = {pair: self._match(pair, after) for pair in dict.fromkeys(pairs.values())}
         holes = {}
-        for name, source in sources(self.analysis).items():
-            if isinstance(source, CounterPair) and (missing := self._match(source, after)):
-                pod = min(place.pod for place in missing)
+        for name, pair in pairs.items():
+            if missing[pair]:
+                pod = min(place.pod for place in missing[pair])
                 holes[name] = (
                     f"{name}: Prometheus answers without a counter that pod {pod} had before: see whether a part of it "
                     "does not answer"
@@ -207,7 +209,7 @@ class Following:
         if trial is None or not (self.started or self.unavailable):
             return None
         document = self.memory.to_dict(self.panel) if self.memory.tick else {}
-        judged = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.holes | self.unfit)
+        judged = self._assess(trial)
         requests, measured = self._requests(trial), self._measured(trial)
         if self.unavailable and judged.verdict is not Verdict.FAIL:
             return Evidence(trial.rollout, Verdict.UNAVAILABLE, self.unavailable, (), requests, measured, document)
@@ -218,11 +220,14 @@ class Following:
         trial = self.trial
         if trial is None or not (self.started or self.unavailable):
             return None
-        verdict = assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.holes | self.unfit).verdict
+        verdict = self._assess(trial).verdict
         if self.unavailable and verdict is not Verdict.FAIL:
             verdict = Verdict.UNAVAILABLE
         enough = self._requests(trial) >= trial.demanded
         return Standing(trial.rollout, trial.step, verdict, self._measured(trial), enough)
+
+    def _assess(self, trial: Trial) -> Assessment:
+        return assess(self.memory, self.panel, comparable=trial.comparable, unfit=self.holes | self.unfit)
 
     def _requests(self, trial: Trial) -> int:
         return int(self.memory.requests) if self.memory.step == trial.step else 0
@@ -265,14 +270,16 @@ class Following:
         arms = Arms(canary, (fresh,) if trial.baseline and (together or not warm) else (own, fresh))
         # Cold pods may only be compared with equally cold ones.
         fair = warm or trial.baseline
-        signals = {}
+        signals, pairs = {}, dict[CounterPair, Floats]()
         for name, source in sources(self.analysis).items():
             if name in self.unfit:
                 continue
             match source:
                 case CounterPair():
-                    events = self._counted(source.events, after, beside=source.among)
-                    signals[name] = arms.counted(events, self._counted(source.among, after))
+                    if source not in pairs:
+                        events = self._counted(source.events, after, beside=source.among)
+                        pairs[source] = arms.counted(events, self._counted(source.among, after))
+                    signals[name] = pairs[source]
                 case Buckets(histogram):
                     counts = self._buckets(name, histogram, arms, after)
                     if counts is not None:

@@ -1,6 +1,7 @@
 """Doing to the controller what a cluster does to it: restarts, crashes, a second one beside it; and asking it."""
 
 import json
+from typing import TypeAlias
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -44,11 +45,20 @@ def wait_for_controller(playground: Playground) -> None:
     playground.kubectl("rollout", "status", f"--namespace={NAMESPACE}", "--timeout=120s", f"deployment/{DEPLOYMENT}")
 
 
-def metrics(playground: Playground) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Read the controller's metrics: values by name and sorted labels."""
+Metrics: TypeAlias = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+"""Values by name and sorted labels."""
+
+
+def metrics(playground: Playground) -> Metrics:
+    """Read the metrics of the playground's controller."""
     pods = json.loads(playground.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json"))["items"]
     address = next(pod["status"]["podIP"] for pod in pods if pod["status"].get("phase") == "Running")
-    text = httpx.get(f"http://{address}:8082/metrics", trust_env=False, timeout=10).raise_for_status().text
+    return read_metrics(f"http://{address}:8082/metrics")
+
+
+def read_metrics(url: str) -> Metrics:
+    """Read the metrics of a controller."""
+    text = httpx.get(url, trust_env=False, timeout=10).raise_for_status().text
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
