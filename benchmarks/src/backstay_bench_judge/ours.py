@@ -10,7 +10,7 @@ import numpy as np
 
 from backstay.domain.signals import NoHarm
 from backstay.domain.status import Verdict
-from backstay.judge import combine, dependence, labels, process
+from backstay.judge import combine, dependence, labels, onset, process
 from backstay.judge.fold import ENOUGH
 from backstay.judge.memory import Learnt, Memory, Process
 from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel, Shape, shape_of
@@ -107,12 +107,12 @@ class _Flow:
     def take(self, seen: Floats, chosen: Bools, step: int) -> None:
         """Advance the chosen runs in which both arms had requests."""
         moved = chosen & seen.sum(axis=2).all(axis=1)
-        fresh = (self.taken != step).astype(np.float64)
+        fresh = self.taken != step
         runs = len(self.phi)
         given = Given(
             tolerance=self.tolerance,
-            hazard=fresh / (self.steps - step),
-            fresh=fresh,
+            hazard=onset.hazard(fresh, self.steps - step, onset.KEPT),
+            fresh=fresh.astype(np.float64),
             phi=self.phi,
             ratio=np.full(runs, NoHarm().ratio),
             smallest=np.zeros(runs),
@@ -173,7 +173,7 @@ def panel(rollouts: Rollouts, options: Options) -> Panel:
     """Return the panel of all signals, named by their numbers."""
     members = rollouts.family or (rollouts,)
     signals = tuple(Judged(str(index), rule(member, options)) for index, member in enumerate(members))
-    return Panel(ALPHA, signals)
+    return Panel(ALPHA, signals, kept=onset.KEPT)
 
 
 def _seen(rollouts: Rollouts) -> Floats:

@@ -57,6 +57,9 @@ Steps of 1, 5, 25 and 50 %, a quarter of an hour each; errors double from the mi
 answers on average / minutes from the onset on average. A rollback before the onset counts like one after it, so a judge
 with many false rollbacks looks quick here."""
 
+WITHIN = """The same in the middle of the only step of an hour, at 10 %: twice or five times the errors from the minute
+given."""
+
 GRID = """## Over the grid
 
 Backstay as configured: harmless versions rolled back (percent, Wilson), versions with twice the errors rolled back /

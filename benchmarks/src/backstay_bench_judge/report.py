@@ -132,10 +132,17 @@ def _under(book: Book, scenario: Scenario, names: Sequence[str], tell: Tell) -> 
 
 
 def _onset(book: Book) -> Iterable[str]:
-    harmful = [scenario for scenario in grid.onsets() if book.has(scenario) and not scenario.harmless]
+    yield from _late(book, prose.ONSET, grid.onsets(), lambda scenario: f"minute {scenario.onset_minute:g}")
+    yield from _late(
+        book, prose.WITHIN, grid.within(), lambda scenario: f"{scenario.effect_name}, minute {scenario.onset_minute:g}"
+    )
+
+
+def _late(book: Book, text: str, every: Iterable[Scenario], title: Callable[[Scenario], str]) -> Iterable[str]:
+    harmful = [scenario for scenario in every if book.has(scenario) and not scenario.harmless]
     if not harmful:
         return
-    yield prose.ONSET
+    yield text
     for setting in (OWN, MATCHED):
         rows = []
         for name in _names(Kind.COUNT):
@@ -143,7 +150,7 @@ def _onset(book: Book) -> Iterable[str]:
             if known:
                 told = [f"{power(cell)} / {cell.delay_mean:.0f}" for cell in known]
                 rows.append((_bold(name), f"{100 * known[0].false_rate:.1f}", *told))
-        yield table((_TITLES[setting], "harmless", *(f"minute {s.onset_minute:g}" for s in harmful)), rows)
+        yield table((_TITLES[setting], "harmless", *map(title, harmful)), rows)
 
 
 def _grid(book: Book, pictures: Mapping[str, str]) -> Iterable[str]:

@@ -182,6 +182,13 @@ def onsets() -> list[Scenario]:
     return [replace(stepped, effect=2.0, onset_minute=minute) for minute in (0.0, 15.0, 30.0, 45.0)] + [stepped]
 
 
+def within() -> list[Scenario]:
+    """Defects that begin in the middle of the only step."""
+    return [
+        replace(CENTRE, effect=effect, onset_minute=minute) for effect in (TWICE, 5.0) for minute in (5.0, 30.0, 45.0)
+    ]
+
+
 def grid() -> list[Scenario]:
     """Traffic x base x share x effect."""
     return [
@@ -232,6 +239,7 @@ PARTS = {
     "central": central,
     "nuisances": nuisances,
     "onset": onsets,
+    "within": within,
     "grid": grid,
     "latency": latencies,
     "distribution": distributions,

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backstay.domain.signals import NoHarm
+from backstay.domain.resource import Analysis
+from backstay.domain.signals import Comparison, NoHarm, Signal
 from backstay.domain.status import Verdict
 from backstay.judge import counts, onset, process
 from backstay.judge.codec import Field, Layout, Precision
 from backstay.judge.fold import Interval, counted, fold, fold_many
 from backstay.judge.memory import Learnt, Memory, Process
 from backstay.judge.objectives import Limit
-from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, Panel, shape_of
+from backstay.judge.panel import SPLIT, Count, Distribution, Judged, Latency, Panel, panel_of, shape_of
 from backstay.judge.process import layout, log_evidence
 from backstay.judge.verdict import assess
 
@@ -159,16 +160,29 @@ def log_e(memory: Memory, panel: Panel, name: str = "errors") -> float:
     return float(log_evidence(shape, row(memory, name).row))
 
 
-def test_each_step_brings_its_share_of_what_is_held_back_to_work() -> None:
+@pytest.mark.parametrize(
+    ("kept", "hazards"),
+    [(0.0, (1 / 3, 0, 1 / 2, 0, 1)), (0.1, (0.9 / 3, 0.005 / 3, 0.9 / 2, 0.005 / 2, 0.9))],
+)
+def test_each_step_brings_its_share_of_what_is_held_back_to_work(kept: float, hazards: tuple[float, ...]) -> None:
     intervals = [(1, 9, 120, 1080), (0, 12, 110, 1100), (3, 20, 300, 900), (6, 18, 300, 920), (9, 10, 600, 610)]
-    weights = np.array(counts.WATCHED_WEIGHTS)
+    weights, panel = np.array(counts.WATCHED_WEIGHTS), replace(ERRORS, kept=kept)
     memory, state = Memory(), onset.waiting((), len(counts.WATCHED))
-    for index, (interval, step, hazard) in enumerate(
-        zip(intervals, [0, 0, 1, 1, 2], [1 / 3, 0, 1 / 2, 0, 1], strict=True)
-    ):
-        memory = fold(memory, errors(index + 1, interval, step=step, steps=3), ERRORS)
+    for index, (interval, step, hazard) in enumerate(zip(intervals, [0, 0, 1, 1, 2], hazards, strict=True)):
+        memory = fold(memory, errors(index + 1, interval, step=step, steps=3), panel)
         state = onset.step(state, counts.increments(*interval, ratios=counts.WATCHED), hazard)
         assert log_e(memory, ERRORS) == pytest.approx(float(onset.log_evidence(state, weights)), abs=1e-7)
+
+
+def test_a_defect_that_begins_after_an_hour_of_one_step_is_found_in_two_intervals() -> None:
+    panel = panel_of(Analysis(interval=15.0, alpha=0.05, signals=(Signal("errors", Comparison()),)))
+    memory, good, bad = Memory(), (2.0, 18.0, 200.0, 1800.0), (20.0, 18.0, 200.0, 1800.0)
+    for tick in range(1, 241):
+        memory = fold(memory, errors(tick, good), panel)
+    assert not memory.failed
+    for tick in range(241, 243):
+        memory = fold(memory, errors(tick, bad), panel)
+    assert memory.failed
 
 
 def test_intervals_are_joined_until_both_arms_have_thirty_requests() -> None:

@@ -204,7 +204,7 @@ def test_latency_mixes_over_edges() -> None:
     assert expectation <= SLACK
 
 
-@pytest.mark.parametrize("hazards", [(1.0, 0.0, 0.0), (1 / 3, 1 / 2, 1.0), (0.2, 0.0, 0.5)])
+@pytest.mark.parametrize("hazards", [(1.0, 0.0, 0.0), (1 / 3, 1 / 2, 1.0), (0.9, 0.005, 0.005)])
 def test_late_onset_over_three_intervals(hazards: tuple[float, ...]) -> None:
     c = np.arange(5.0)
     chance = stats.hypergeom.pmf(c, 40, 6, 4)

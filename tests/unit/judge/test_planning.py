@@ -28,7 +28,7 @@ def simulated(plan: Outlook, signal: Watched, effect: float, runs: int = 400) ->
             c = random.binomial(n_c, signal.base * effect).astype(float)
             n_s = total if stage.shadow else total - n_c
             s = random.binomial(n_s, signal.base).astype(float)
-            hazard = 0.0 if tick else 1 / (len(plan.compared) - index)
+            hazard = onset.hazard(np.array(not tick), len(plan.compared) - index, onset.KEPT)
             state = onset.step(state, counts.increments(c, s, n_c.astype(float), n_s.astype(float)), hazard)
             seconds += 15
             hit[(onset.log_evidence(state) >= -math.log(plan.alpha * signal.share)) & np.isinf(hit)] = seconds

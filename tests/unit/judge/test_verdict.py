@@ -83,12 +83,12 @@ def test_an_objective_forgets_what_left_its_window() -> None:
 
 def test_weighted_signals_fail_together() -> None:
     thrice = analysis(ERRORS, Signal("same", Comparison()), Signal("limit", Comparison()))
-    # E is 52 for each: above 1/alpha, though none reaches its own share's limit of 3/alpha.
+    # E is 47 for each: above 1/alpha, though none reaches its own share's limit of 3/alpha.
     judged = assess(gathered(thrice, interval(2, bad=4, requests=8)), thrice)
     assert judged.verdict is Verdict.FAIL
     assert max(signal.log_e for signal in judged.signals) < math.log(60)
     assert len(judged.details) == 3
-    assert judged.sentence.endswith("; all comparisons together E = 52, limit 20")
+    assert judged.sentence.endswith("; all comparisons together E = 47, limit 20")
     assert judged.sentence.count("together") == 1
 
 

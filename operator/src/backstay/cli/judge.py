@@ -39,6 +39,7 @@ def judge(
     **weight** a signal's share of alpha. Counts are whole numbers, per bucket, the last beyond the last edge.
 
     Optional: **"steps": 4** at the top and **"step": 2** in an interval tell when a defect may have begun;
+    **"keptWithin": 0.1** at the top keeps a part for those that begin within a step, as the controller does;
     **"noHarm": {"ratio": 2, "level": 0.05}** in a signal asks for evidence of no harm before it passes;
     **"refinements": false** at the top takes the plain formulas.
 

@@ -19,7 +19,7 @@ from backstay.judge.memory import Learnt
 from backstay.judge.objectives import Limit
 from backstay.judge.panel import Compared, Count, Distribution, Judged, Latency, Panel, Part
 
-_TOP = ("alpha", "refinements", "steps", "signals", "split")
+_TOP = ("alpha", "refinements", "steps", "signals", "split", "keptWithin")
 _SIGNAL = ("name", "kind", "weight", "phi", "sigma", "intervals")
 _RULE = {
     "count": ("tolerance", "noHarm"),
@@ -77,6 +77,7 @@ def document_of(panel: Panel, intervals: Sequence[Interval], learnt: Mapping[str
         "alpha": panel.alpha,
         "refinements": panel.refinements,
         "steps": max((interval.steps for interval in intervals), default=1),
+        "keptWithin": panel.kept,
         "signals": [
             {
                 "name": part.signal.name,
@@ -145,7 +146,8 @@ def evidence_of(document: Any) -> Evidence:
     steps = _number(top.get("steps", 1), "steps", least=1, whole=True)
     tolerance, split = _split(top["split"]) if "split" in top else (0.0, ())
     signals_read = tuple(signal for signal, _, _ in read)
-    panel = Panel(alpha, signals_read, refinements=refined, split_tolerance=tolerance)
+    kept = _number(top.get("keptWithin", 0.0), "keptWithin", least=0.0, below=1.0)
+    panel = Panel(alpha, signals_read, refinements=refined, split_tolerance=tolerance, kept=kept)
     _agree(read)
     learnt = {signal.name: taught for signal, taught, _ in read}
     return Evidence(panel, int(steps), tuple(intervals for _, _, intervals in read), learnt, split)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backstay.domain.signals import NoHarm
-from backstay.judge import dependence, objectives
+from backstay.judge import dependence, objectives, onset
 from backstay.judge.arrays import Bools, Floats, Ints
 from backstay.judge.batch import Rows, Rule, rule_of
 from backstay.judge.memory import Learnt, Memory, Process, State
@@ -59,12 +59,13 @@ class _Tick(NamedTuple):
     now: Ints
     steps: Ints
     over: Bools
+    kept: Floats
     planned: Floats
     pods: Ints
     learnt: Sequence[Mapping[str, Learnt]]
 
     @staticmethod
-    def of(memories: Sequence[Memory], intervals: Sequence[Interval]) -> "_Tick":
+    def of(memories: Sequence[Memory], intervals: Sequence[Interval], panels: Sequence[Panel]) -> "_Tick":
         """Collect it."""
         return _Tick(
             np.array([memory.step for memory in memories]),
@@ -77,6 +78,7 @@ class _Tick(NamedTuple):
                 ],
                 dtype=np.bool_,
             ),
+            np.array([panel.kept for panel in panels]),
             np.array([interval.planned for interval in intervals]),
             np.array([interval.pods for interval in intervals]).reshape(-1, 2),
             [memory.learnt for memory in memories],
@@ -128,7 +130,7 @@ def fold_many(
             _watch(drafts[index], memory, interval, panel)
             if not (freeze and memory.failed):
                 entry.enlist(index, memory, interval, panel)
-    tick = _Tick.of(memories, intervals)
+    tick = _Tick.of(memories, intervals, panels)
     for rows in entry.groups.values():
         _advance(rows, tick, drafts)
     folded = list(memories)
@@ -245,7 +247,7 @@ def _take(rows: Rows, tick: _Tick, batch: _Batch, chosen: Bools) -> tuple[Floats
     if not moved.any():
         return states, taken
     fresh = taken != steps
-    given = _given(rows, tick, fresh.astype(np.float64), steps)
+    given = _given(rows, tick, fresh, steps)
     if moved.all():
         return advance(rows.shape, states, seen, given), steps
     states, taken = states.copy(), taken.copy()
@@ -257,10 +259,11 @@ def _take(rows: Rows, tick: _Tick, batch: _Batch, chosen: Bools) -> tuple[Floats
 _UNLEARNT = Learnt()
 
 
-def _given(rows: Rows, tick: _Tick, fresh: Floats, steps: Ints) -> Given:
+def _given(rows: Rows, tick: _Tick, fresh: Bools, steps: Ints) -> Given:
     """Collect what is known of each row's interval before it."""
     at = np.array(rows.rollouts)
-    hazard = fresh / np.maximum(tick.steps[at] - steps, 1) if rows.shape.refined else np.zeros(len(at))
+    left = np.maximum(tick.steps[at] - steps, 1)
+    hazard = onset.hazard(fresh, left, tick.kept[at]) if rows.shape.refined else np.zeros(len(at))
     tolerance, ratio, smallest = np.array(rows.table)[rows.rules].T
     phi, sigma = np.ones(len(at)), np.zeros(len(at))
     if any(tick.learnt):
@@ -268,7 +271,7 @@ def _given(rows: Rows, tick: _Tick, fresh: Floats, steps: Ints) -> Given:
         phi, sigma = np.array(learnt).T
     pods = tick.pods[at]
     tolerance = dependence.widened(tolerance, sigma=sigma, canary_pods=pods[:, 0], baseline_pods=pods[:, 1])
-    given = Given(tolerance, hazard, fresh, phi, ratio, smallest, tick.planned[at])
+    given = Given(tolerance, hazard, fresh.astype(np.float64), phi, ratio, smallest, tick.planned[at])
     return Given(*(np.ascontiguousarray(getattr(given, name)) for name in given.__dataclass_fields__))
 
 

@@ -1,9 +1,10 @@
 """Defects that start late: a mixture over the time of their onset.
 
-Evidence gathered since the start of a rollout is poor evidence of a defect that shows only from a later step on: a
-start at a share f of the way costs log(1/f). So mass is kept back. S starts at 1 and each alternative's R_k at 0; in
-each interval a share h of S goes to work, p = h S, and R_k = (R_k + p) exp(x_k). E = S + sum_k w_k R_k is a test
-supermartingale, since every part of the mass is, from the time it starts. h must be known before the interval.
+Evidence gathered since the start of a rollout is poor evidence of a defect that shows only from a later step on, or
+from a later moment of a long one: what was gathered while the version was good has to be outweighed first. So mass is
+kept back. S starts at 1 and each alternative's R_k at 0; in each interval a share h of S goes to work, p = h S, and
+R_k = (R_k + p) exp(x_k). E = S + sum_k w_k R_k is a test supermartingale, since every part of the mass is, from the
+time it starts. h must be known before the interval.
 
 Everything is kept as logarithms: R_k may be e^-1000 for a good version, and is needed if that turns bad.
 """
@@ -12,7 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backstay.judge.arrays import Floats, Like, logsumexp
+from backstay.judge.arrays import Bools, Floats, Ints, Like, logsumexp
+
+# Of a step's part, for defects that begin within the step; found on simulated rollouts: twice the errors from the start
+# are found 2 % later than with nothing kept, but five times the errors that begin after half an hour, 40 % sooner.
+KEPT = 0.1
+_WITHIN = 0.005
 
 
 class Onset(NamedTuple):
@@ -20,6 +26,22 @@ class Onset(NamedTuple):
 
     log_s: Floats
     log_r: Floats
+
+
+def hazard(fresh: Bools, left: Floats | Ints | int, kept: Like) -> Floats:
+    """Return the share of what is held back that starts with an interval.
+
+    A step's first interval starts the step's part, less what is kept of it; where something is, each later one starts a
+    little. A defect that begins within a step then costs the logarithm of what starts with it, and not the evidence of
+    all the time in which the version was good.
+
+    Args:
+        fresh: whether it is the first interval of its step.
+        left: in how many steps two arms are still compared, this one among them.
+        kept: the share of a step's part that is kept for later in the step.
+    """
+    kept = np.asarray(kept, dtype=np.float64)
+    return np.asarray(np.where(fresh, 1.0 - kept, np.where(kept > 0, _WITHIN, 0.0)) / left)
 
 
 def waiting(shape: tuple[int, ...], alternatives: int) -> Onset:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 from backstay.domain import signals as declared
 from backstay.domain.resource import Analysis
 from backstay.domain.signals import NoHarm
-from backstay.judge import counts, latency
+from backstay.judge import counts, latency, onset
 from backstay.judge.combine import shares
 from backstay.judge.objectives import Limit
 
@@ -103,7 +103,8 @@ class Panel:
     ``alpha`` is the chance of failing a harmless version in the whole rollout. ``split_tolerance`` is the factor by
     which the odds of the traffic's split may differ from the planned ones; 0 leaves the split unjudged. Without
     ``refinements`` every formula is its base form. ``awaited`` are names and weights of signals whose buckets are not
-    known yet: they have no evidence, and keep their shares of alpha.
+    known yet: they have no evidence, and keep their shares of alpha. ``kept`` is the share of a step's part of the
+    evidence that is kept for defects which begin within the step.
     """
 
     alpha: float
@@ -111,6 +112,7 @@ class Panel:
     refinements: bool = True
     split_tolerance: float = 0.0
     awaited: tuple[tuple[str, float], ...] = ()
+    kept: float = 0.0
 
     @cached_property
     def compared(self) -> tuple[Part, ...]:
@@ -161,6 +163,7 @@ def _panel(analysis: Analysis, edges: tuple[tuple[str, tuple[float, ...]], ...])
         signals=tuple(signals),
         split_tolerance=analysis.split_tolerance,
         awaited=tuple(awaited),
+        kept=onset.KEPT,
     )
 
 

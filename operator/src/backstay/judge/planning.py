@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 
 from backstay.domain.split import FULL, pods
-from backstay.judge import counts, dependence
+from backstay.judge import counts, dependence, onset
 from backstay.judge.arrays import Floats
 
 # The share of harmful versions found by the times that are told.
@@ -144,8 +144,8 @@ def _smallest(outlook: Outlook, signal: Watched, stages: Sequence[Stage], most: 
 def _price(outlook: Outlook, signal: Watched) -> Floats:
     """Return what each exponent must reach: the threshold, and what the mixture over alternatives and onsets costs."""
     alpha = outlook.alpha * signal.share / (2.0 if outlook.pod_spread else 1.0)
-    onsets = math.log(max(len(outlook.compared), 1))
-    return onsets - np.log(alpha * np.asarray(counts.WATCHED_WEIGHTS))
+    starts = onset.hazard(np.array([True]), max(len(outlook.compared), 1), onset.KEPT)
+    return -np.log(starts) - np.log(alpha * np.asarray(counts.WATCHED_WEIGHTS))
 
 
 @dataclass(frozen=True, slots=True)
