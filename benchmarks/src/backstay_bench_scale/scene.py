@@ -18,7 +18,8 @@ from backstay_playground.errors import PlaygroundError
 from backstay_playground.node.api import Api, Informer
 from backstay_playground.playground import Playground
 
-_PATIENCE = 900.0
+# So long, in seconds, nothing may become what is waited for.
+_PATIENCE = 300.0
 _LOOK_EVERY = 0.02
 _PORTS = {
     "etcd": 31379,
@@ -122,11 +123,15 @@ class Scene:
         while True:
             now = time.time()
             since.update((number, now) for number in waiting if condition(number))
+            if not since.keys().isdisjoint(waiting):
+                deadline = time.monotonic() + _PATIENCE
             waiting -= since.keys()
             if not waiting:
                 return since
             if time.monotonic() > deadline:
-                raise PlaygroundError(f"Not every model {what} after {_PATIENCE:g} s: {sorted(waiting)[:5]} ...")
+                raise PlaygroundError(
+                    f"Of {len(waiting)} models none {what} within {_PATIENCE:g} s: {sorted(waiting)[:5]} ..."
+                )
             await asyncio.sleep(every)
 
 
