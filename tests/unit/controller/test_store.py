@@ -49,7 +49,9 @@ def test_our_own_write_is_seen_at_once_and_the_late_watch_event_changes_nothing(
     store.put(model(5))
     store.put(model(4))
     store.put(model(5))
-    assert (store.snapshots[KEY].resource_version, woken.calls) == (5, [(KEY, False)])
+    found = store.snapshot(KEY)
+    assert found is not None
+    assert (found.resource_version, woken.calls) == (5, [(KEY, False)])
 
 
 @pytest.mark.parametrize(("rollout", "urgent"), [("2-1", True), ("3-1", False)])
@@ -67,8 +69,10 @@ def test_a_spec_that_cannot_be_read_is_a_sentence_not_a_crash() -> None:
     broken = model(1)
     del broken["spec"]["model"]
     store.put(broken)
-    assert store.snapshots[KEY].desired is None
-    assert "install the CustomResourceDefinition" in store.snapshots[KEY].problem
+    found = store.snapshot(KEY)
+    assert found is not None
+    assert found.desired is None
+    assert "install the CustomResourceDefinition" in found.problem
 
 
 def test_children_of_a_former_model_of_the_same_name_are_not_ours() -> None:
@@ -128,6 +132,6 @@ def test_what_was_made_while_a_listing_was_under_way_stays() -> None:
     store.keep_only(MODEL_DEPLOYMENT, set(), version=5)
     store.put_child(DEPLOYMENT, child(8))
     assert store.children[KEY].objects["Deployment", "fraud-aaa"].version == 8
-    assert KEY in store.snapshots
+    assert store.snapshot(KEY) is not None
     store.keep_only(MODEL_DEPLOYMENT, set(), version=7)
-    assert KEY not in store.snapshots
+    assert store.snapshot(KEY) is None

@@ -15,6 +15,10 @@ _HOLDS: Mapping[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=":
 _LIMIT = re.compile(r"\s*([A-Za-z0-9_./ -]*[A-Za-z0-9_./-])\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*")
 
 
+class PolicyError(Exception):
+    """The policy or its settings cannot be read; the message is a sentence with the remedy."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricLimit:
     """A metric of the version or of its run, ``>=`` or ``<=`` a value."""

@@ -11,17 +11,13 @@ from typing import Any
 import yaml
 
 from backstay.adapters.cel import CelError, cel_value, compiled, evaluate, holds
-from backstay.adapters.gates import Asked, MetricLimit
+from backstay.adapters.gates import Asked, MetricLimit, PolicyError
 from backstay.adapters.shipped import shipped_files
 
 PLACE = "policies/promotion"
 SETTINGS_FILE = f"{PLACE}/settings.yaml"
 POLICY_FILE = f"{PLACE}/policy.yaml"
 _ASKED = "asked"
-
-
-class PolicyError(Exception):
-    """The policy or its settings cannot be read; the message is a sentence with the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from backstay.adapters.crd import Schema
+from backstay.adapters.gates import PolicyError
 from backstay.adapters.modelversion import RegisteredVersion
-from backstay.adapters.policy import POLICY_FILE, SETTINGS_FILE, Policy, PolicyError
+from backstay.adapters.policy import POLICY_FILE, SETTINGS_FILE, Policy
 from backstay.adapters.registry import RegistryUnavailableError
 from backstay.cli import options
 from backstay.cli.trouble import ANSWER_IS_NO, NO_ANSWER, refuse

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from backstay.adapters.gates import Asked
-from backstay.adapters.policy import Policy, PolicyError
+from backstay.adapters.gates import Asked, PolicyError
 from backstay.domain.resource import ModelDeployment
+
+if TYPE_CHECKING:
+    from backstay.adapters.policy import Policy
 
 
 class PromotionPolicy:
@@ -41,9 +43,11 @@ class PromotionPolicy:
         asked = policy.asked_of_registry(_body(desired)) if policy is not None else Asked()
         return replace(asked, schemas=desired.feature_schemas)
 
-    def _read(self) -> Policy | None:
+    def _read(self) -> "Policy | None":
         if self._folder is None or not self._folder.is_dir():
             return None
+        from backstay.adapters.policy import Policy  # noqa: PLC0415 - CEL takes much memory, where nothing asks for it
+
         self._shipped = self._shipped or Policy.shipped()
         try:
             settings = {file.name: file.read_text(encoding="utf-8") for file in self._files()}

@@ -94,7 +94,7 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> None:
         """Look at one ModelDeployment; whatever goes wrong is logged, shown in its status, and tried again."""
-        snapshot = self._store.snapshots.get(key)
+        snapshot = self._store.snapshot(key)
         if snapshot is None or snapshot.deleting:
             # The API server collects its children; nothing may be made again meanwhile.
             self._forget(key)
@@ -267,7 +267,7 @@ class Reconciler:
 
     async def _show_problem(self, key: Key, problem: Exception) -> None:
         """Put a sentence about what is in the way into status, keeping everything else."""
-        snapshot = self._store.snapshots.get(key)
+        snapshot = self._store.snapshot(key)
         if snapshot is None or isinstance(problem, UnavailableError):
             return
         reason = "Refused" if isinstance(problem, RefusedError) else "Blocked"

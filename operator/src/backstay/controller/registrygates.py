@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from backstay.adapters.gates import gates
+from backstay.adapters.gates import PolicyError, gates
 from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
-from backstay.adapters.policy import PolicyError
 from backstay.adapters.registry import Registry, RegistryUnavailableError, rollback_tag
 from backstay.controller import faults
 from backstay.controller.background import Background

@@ -1,8 +1,9 @@
 """What the watches have shown: snapshots and children by ModelDeployment, with our own writes seen at once."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backstay.adapters.kubernetes import (
@@ -22,6 +23,8 @@ from backstay.domain.rollout import aborted
 from backstay.domain.status import Status
 
 _GONE_KEPT = 1000
+# Those that are worked on now are looked at several times.
+_PARSED_KEPT = 256
 CHILDREN = (DEPLOYMENT, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE)
 
 
@@ -38,6 +41,20 @@ class Snapshot:
     uid: str
     deleting: bool = False
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A ModelDeployment at rest: what is asked of all of them at once, and the rest packed.
+
+    ``status`` is without what the judge remembers.
+    """
+
+    version: int
+    uid: str
+    status: Status
+    claims: frozenset[Claim]
+    packed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +75,12 @@ class Children:
 
     def of(self, kind: Kind) -> Iterator[Object]:
         """Go through the objects of one kind."""
-        return (unpack(child.packed) for (name, _), child in self.objects.items() if name == kind.kind)
+        return (unpack(kind, child.packed) for (name, _), child in self.objects.items() if name == kind.kind)
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """Find one object."""
         child = self.objects.get((kind.kind, name))
-        return unpack(child.packed) if child is not None else None
+        return unpack(kind, child.packed) if child is not None else None
 
 
 class Store:
@@ -71,7 +88,8 @@ class Store:
 
     def __init__(self, changed: Wake) -> None:
         self._changed = changed
-        self.snapshots: dict[Key, Snapshot] = {}
+        self._models: dict[Key, Model] = {}
+        self._parsed: OrderedDict[Key, Snapshot] = OrderedDict()
         self.children: dict[Key, Children] = {}
         # The versions at which objects were deleted, by uid.
         self._gone: dict[str, int] = {}
@@ -79,25 +97,47 @@ class Store:
         self._claims: dict[Claim, set[Key]] = {}
 
     def statuses(self) -> dict[Key, Status]:
-        """Return the status of every ModelDeployment; may be called from another thread."""
-        return {key: snapshot.status for key, snapshot in list(self.snapshots.items())}
+        """Return the status of every ModelDeployment, less the judge's memory; may be called from another thread."""
+        return {key: model.status for key, model in list(self._models.items())}
+
+    def snapshot(self, key: Key) -> Snapshot | None:
+        """Return a ModelDeployment as last seen."""
+        model = self._models.get(key)
+        if model is None:
+            return None
+        found = self._parsed.get(key)
+        if found is None:
+            found = _snapshot(unpack(MODEL_DEPLOYMENT, model.packed), model.version)
+        self._keep(key, found)
+        return found
+
+    def _keep(self, key: Key, snapshot: Snapshot) -> None:
+        self._parsed[key] = snapshot
+        self._parsed.move_to_end(key)
+        if len(self._parsed) > _PARSED_KEPT:
+            self._parsed.popitem(last=False)
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Take in a ModelDeployment."""
         meta = body["metadata"]
         key = Key(meta["namespace"], meta["name"])
         version = int(meta["resourceVersion"])
-        known = self.snapshots.get(key)
-        if known is not None and known.resource_version >= version:
+        known = self._models.get(key)
+        if known is not None and known.version >= version:
             return
-        self._claim(key, known, found := _snapshot(body, version))
-        self.snapshots[key] = found
+        found = _snapshot(body, version)
+        claims = found.desired.traffic.claims() if found.desired else frozenset()
+        if known is None or known.claims != claims:
+            self._claim(key, known.claims if known else frozenset(), claims)
+        kept = {**body, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
+        self._models[key] = Model(
+            version, found.uid, replace(found.status, analysis={}), claims, pack(MODEL_DEPLOYMENT, kept)
+        )
+        self._keep(key, found)
         rollout = found.status.rollout
         self._changed(key, urgent=bool(found.desired and rollout and aborted(found.desired, rollout)))
 
-    def _claim(self, key: Key, before: Snapshot | None, after: Snapshot | None) -> None:
-        old = before.desired.traffic.claims() if before and before.desired else frozenset()
-        new = after.desired.traffic.claims() if after and after.desired else frozenset()
+    def _claim(self, key: Key, old: frozenset[Claim], new: frozenset[Claim]) -> None:
         for claim in old - new:
             self._claims[claim].discard(key)
             if not self._claims[claim]:
@@ -108,15 +148,16 @@ class Store:
     def rivals(self, desired: ModelDeployment) -> list[ModelDeployment]:
         """Return the other ModelDeployments that take some of the same requests."""
         keys = {key for claim in desired.traffic.claims() for key in self._claims.get(claim, ())} - {desired.key}
-        return [found for key in keys if (found := self.snapshots[key].desired) is not None]
+        return [found.desired for key in keys if (found := self.snapshot(key)) is not None and found.desired]
 
     def drop(self, namespace: str, name: str, uid: str) -> None:
         """Forget a deleted ModelDeployment; its children are collected by the API server."""
         key = Key(namespace, name)
-        known = self.snapshots.get(key)
+        known = self._models.get(key)
         if known is not None and known.uid == uid:
-            self._claim(key, known, None)
-            del self.snapshots[key]
+            self._claim(key, known.claims, frozenset())
+            del self._models[key]
+            self._parsed.pop(key, None)
             self._changed(key)
 
     def put_child(self, kind: Kind, body: Object) -> None:
@@ -135,7 +176,7 @@ class Store:
         kept = {name: value for name, value in meta.items() if name != "managedFields"}
         if foreign:
             kept["managedFields"] = foreign
-        children[slot] = Child(version, meta["uid"], owner, pack({**body, "metadata": kept}))
+        children[slot] = Child(version, meta["uid"], owner, pack(kind, {**body, "metadata": kept}))
         self._changed(key)
 
     def drop_child(self, kind: Kind, body: Mapping[str, Any]) -> None:
@@ -169,8 +210,8 @@ class Store:
     def keep_only(self, kind: Kind, uids: AbstractSet[str], version: int) -> None:
         """Drop the objects of one kind that a full listing does not have, unless they are newer than the listing."""
         if kind is MODEL_DEPLOYMENT:
-            for key, model in list(self.snapshots.items()):
-                if model.uid not in uids and model.resource_version <= version:
+            for key, model in list(self._models.items()):
+                if model.uid not in uids and model.version <= version:
                     self.drop(key.namespace, key.name, model.uid)
             return
         for key, children in list(self.children.items()):
