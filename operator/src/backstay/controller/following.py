@@ -12,6 +12,7 @@ import numpy as np
 
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Reading, Value, Values
+from backstay.controller.accounts import Accounts, MisfitError
 from backstay.controller.learning import learn, learnable
 from backstay.controller.profiles import METRICS, CounterPair, Metrics
 from backstay.controller.sources import Buckets, sources, templates
@@ -19,7 +20,6 @@ from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
 from backstay.judge.arrays import Floats
-from backstay.judge.counters import increment, went_back
 from backstay.judge.fold import Interval, counted, fold
 from backstay.judge.memory import Memory
 from backstay.judge.panel import Panel, panel_of
@@ -81,11 +81,9 @@ class Interest:
 class Following:
     """A model whose counters are read: because of a live rollout, or because backends are being drained.
 
-    ``last`` holds every pod's last value of each template, and of each pair's total among which its events were last
-    counted; a pod that is missing from a reading keeps it. ``places`` are the pods in the last reading, ``seen`` counts
-    them. ``unfit`` are sentences on signals whose last reading could not be used, ``holes`` on those of which a part
-    was missing, by name. ``told`` is what the model was last woken for, ``progress_at`` when it was last woken only to
-    write down how far it is.
+    ``places`` are the pods in the last reading, ``seen`` counts them. ``unfit`` are sentences on signals whose last
+    reading could not be used, ``holes`` on those of which a part was missing, by name. ``told`` is what the model was
+    last woken for, ``progress_at`` when it was last woken only to write down how far it is.
     """
 
     key: Key
@@ -94,7 +92,7 @@ class Following:
     trial: Trial | None = None
     memory: Memory = field(default_factory=Memory)
     tick: float = 0.0
-    last: dict[str, dict[Place, Value]] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
     started: bool = False
     unavailable: str = ""
     answered_at: float = 0.0
@@ -149,7 +147,7 @@ class Following:
         self.unavailable = ""
         if self.started and reading.at <= self.tick:
             return None
-        after = {template: self._news(template, reading.of(template, self.key)) for template in self.templates}
+        after = {t: self.accounts.news(t, reading.of(t, self.key)) for t in self.templates}
         self.unfit = _refused(self.analysis, reading)
         self.holes = self._match_pairs(after) if self.trial is not None else {}
         interval = None
@@ -158,8 +156,7 @@ class Following:
             self._rest(requests)
             if self.trial is not None:
                 interval = self._interval(self.trial, reading.at, requests, after)
-        for template, values in after.items():
-            self.last.setdefault(template, {}).update(values)
+        self.accounts.take(after)
         self.started, self.tick = True, reading.at
         self.places = frozenset(after[self.metrics.requests])
         self.seen = Counter(place.backend for place in after[self.metrics.present])
@@ -168,7 +165,7 @@ class Following:
     def _match_pairs(self, after: dict[str, Values]) -> dict[str, str]:
         """Leave halves of pairs out of a reading; returns sentences on the signals that miss something, by name."""
         pairs = {name: source for name, source in sources(self.analysis).items() if isinstance(source, CounterPair)}
-        missing = {pair: self._match(pair, after) for pair in dict.fromkeys(pairs.values())}
+        missing = {pair: self.accounts.match(pair, after) for pair in dict.fromkeys(pairs.values())}
         holes = {}
         for name, pair in pairs.items():
             if missing[pair]:
@@ -178,30 +175,6 @@ class Following:
                     "does not answer"
                 )
         return holes
-
-    def _match(self, pair: CounterPair, after: dict[str, Values]) -> list[Place]:
-        """Leave out of a reading the pods of which it has only one of a pair of counters; both wait for the next one.
-
-        Returns the pods whose events are missing.
-
-        Events without their total would count among nothing. A counter that was there and is not is a hole in the
-        answer, as servers that join several parts leave where one does not answer: its events would come later, among
-        the requests of then. Where the total began again, so did the events; and a counter that was never there is
-        zero.
-        """
-        events, total = after[pair.events], after[pair.total]
-        known, before = self.last.setdefault(pair.events, {}), self.last.get(pair.among, {})
-        whole, missing = {}, []
-        for place, value in total.items():
-            if place in known and place not in events:
-                if place in before and _size(value) >= _size(before[place]):
-                    missing.append(place)
-                    continue
-                del known[place]
-            whole[place] = value
-        after[pair.events] = {place: value for place, value in events.items() if place in whole}
-        after[pair.among] = whole
-        return missing
 
     def evidence(self) -> Evidence | None:
         """Say what the judge makes of it, or None while there is no rollout or no reading."""
@@ -241,15 +214,6 @@ class Following:
         if since is not None:
             return since >= drained_at or self.tick - drained_at > 2 * self.analysis.interval
         return backend not in self.seen and now - max(drained_at, self.since) > QUIET_WITHOUT_DATA
-
-    def _news(self, template: str, values: Values) -> Values:
-        """Leave out what is older than what is known, as one of two Prometheus servers may have it."""
-        known = self.last.get(template, {})
-        return {
-            place: value
-            for place, value in values.items()
-            if not (place in known and went_back(_size(known[place]), _size(value)))
-        }
 
     def _rest(self, requests: Mapping[Backend, Floats]) -> None:
         """Note which backends got no requests in the interval that begins at the last tick."""
@@ -313,48 +277,29 @@ class Following:
 
     def _buckets(self, name: str, template: str, arms: "Arms", after: Mapping[str, Values]) -> Floats | None:
         """Return what an interval added to a histogram, of shape [2, buckets]; None where that cannot be said."""
-        values = {place: value for place, value in after[template].items() if isinstance(value, Histogram)}
         if name not in self.memory.edges:
-            edges = edges_of(values.values())
+            edges = edges_of(value for value in after[template].values() if isinstance(value, Histogram))
             if not edges:
                 return None
             self.memory = replace(self.memory, edges={**self.memory.edges, name: edges})
         edges = self.memory.edges[name]
-        now, before = _fitted(values, edges), _fitted(self.last.get(template, {}), edges)
-        misfit = next((place for place, counts in now.items() if counts is None), None)
-        if misfit is not None:
+        try:
+            added = self.accounts.bucketed(template, after, edges, born=self._born)
+        except MisfitError as misfit:
             self.unfit[name] = (
                 f"{name}: pod {misfit.pod} counts in other buckets than those this rollout is judged in: give both "
                 "versions the same buckets, or take the signal out of spec.analysis.signals"
             )
             return None
-        added = self._added(_known(before), _known(now), size=len(edges) + 1)
         return arms.of(added, len(edges) + 1)
 
     def _counted(self, template: str, after: Mapping[str, Values], *, beside: str = "") -> dict[Backend, Floats]:
-        """Return what an interval added to a counter, by backend.
+        return self.accounts.counted(template, after, born=self._born, beside=beside)
 
-        Args:
-            template: the counter.
-            after: the reading.
-            beside: a counter of the same exporter. Where a pod has that one and not this, this one is zero.
-        """
-        before, now = _numbers(self.last.get(template, {})), _numbers(after[template])
-        if beside:
-            before = {place: _ZERO for place in self.last.get(beside, {}) if place not in before} | before
-        return self._added(before, now, size=1)
-
-    def _added(
-        self, before: Mapping[Place, Floats], after: Mapping[Place, Floats], *, size: int
-    ) -> dict[Backend, Floats]:
-        """Sum what an interval added, by backend. Pods of the trial were all born in it: they count from zero."""
-        born_backends = set(self.trial.pods) - {Backend(self.trial.stable)} if self.trial else set()
-        sums: dict[Backend, Floats] = {}
-        for backend in {place.backend for place in after}:
-            new = {place: value for place, value in after.items() if place.backend == backend}
-            born = frozenset(new) if backend in born_backends else frozenset()
-            sums[backend] = increment(before, new, born=born, size=size)
-        return sums
+    @property
+    def _born(self) -> frozenset[Backend]:
+        """The backends whose pods were all born in the trial."""
+        return frozenset(self.trial.pods) - {Backend(self.trial.stable)} if self.trial else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,13 +326,6 @@ class Arms:
         return np.stack([self.canary_of(added, size), control])
 
 
-_ZERO = np.zeros(1)
-
-
-def _size(value: Value) -> float:
-    return value.total if isinstance(value, Histogram) else value
-
-
 def _refused(analysis: Analysis, reading: Reading) -> dict[str, str]:
     """Say which signals could not be read, by name."""
     found = {}
@@ -397,18 +335,6 @@ def _refused(analysis: Analysis, reading: Reading) -> dict[str, str]:
         if problem:
             found[name] = f"{name}: {problem}"
     return found
-
-
-def _numbers(values: Mapping[Place, Value]) -> dict[Place, Floats]:
-    return {place: np.array([value]) for place, value in values.items() if not isinstance(value, Histogram)}
-
-
-def _fitted(values: Mapping[Place, Value], edges: Sequence[float]) -> dict[Place, Floats | None]:
-    return {place: value.into(edges) for place, value in values.items() if isinstance(value, Histogram)}
-
-
-def _known(counts: Mapping[Place, Floats | None]) -> dict[Place, Floats]:
-    return {place: one for place, one in counts.items() if one is not None}
 
 
 def lateness(interval: float) -> float:
@@ -428,6 +354,6 @@ def follow(known: Following | None, key: Key, interest: Interest, *, now: float)
         started.memory = replace(memory)
     if known is not None and trial is None:
         # The rollout ended: its counters' accounts go on, so that draining shows at once.
-        started.last, started.places, started.seen = known.last, known.places, known.seen
+        started.accounts, started.places, started.seen = known.accounts, known.places, known.seen
         started.started, started.tick = known.started, known.tick
     return started
