@@ -44,7 +44,7 @@ async def soak(models: int, seconds: float, console: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="backstay-scale-") as place:
         contender = Backstay(brisk=True)
         async with scene(contender, Path(place)) as found:
-            await found.add(models)
+            await found.add(range(models))
             mover = asyncio.create_task(_move(found, contender, models))
             try:
                 samples = await _watch(found, seconds, console)

@@ -57,17 +57,16 @@ class Scene:
                 if one is not None:
                     group.create_task(one.run())
 
-    async def add(self, count: int) -> None:
+    async def add(self, numbers: Iterable[int]) -> None:
         """Declare models of version 1 and wait until all are stable."""
+        numbers = list(numbers)
 
         async def declare(number: int) -> None:
             for path, body in self.contender.objects(number):
                 await self.api.request("POST", path, body=body)
 
-        await self._all(range(count), declare)
-        await self._wait(
-            "is stable", range(count), lambda number: self.contender.is_stable(self.stores, number), every=0.2
-        )
+        await self._all(numbers, declare)
+        await self._wait("is stable", numbers, lambda number: self.contender.is_stable(self.stores, number), every=0.2)
 
     async def bump(self, numbers: Iterable[int]) -> None:
         """Declare version 2 of some and wait until each canary has its weight."""
