@@ -41,6 +41,31 @@ async def test_a_key_added_twice_is_handled_once() -> None:
     assert len(queue) == 0
 
 
+async def test_what_is_urgent_does_not_wait_for_workers_that_wait() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    handled: list[str] = []
+    stuck, drained = asyncio.Event(), asyncio.Event()
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+        if key == "fails":
+            drained.set()
+        else:
+            await stuck.wait()
+
+    workers = [asyncio.create_task(queue.work(handle, urgent_only=only)) for only in (False, True)]
+    for key in ("slow", "waits"):
+        queue.add(key)
+    await asyncio.sleep(0)
+    queue.add("fails", urgent=True)
+    await asyncio.wait_for(drained.wait(), 5)
+    assert handled == ["slow", "fails"]
+    stuck.set()
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
 async def test_a_key_added_while_it_is_handled_is_handled_again_and_never_twice_at_once() -> None:
     queue: WorkQueue[str] = WorkQueue(Clock())
     running = most = count = 0

@@ -51,6 +51,8 @@ _RESYNC = 300.0
 _LOOK_FOR_KINDS = 2.0
 _PATIENCE = 120.0
 _START_AGAIN_AFTER = 5.0
+# Workers beside the usual ones that only drain. Where many rollouts begin, the usual ones all wait for Services.
+_FOR_DRAINS = 4
 _RIGHTS: tuple[tuple[Kind, str, str], ...] = (
     *((MODEL_DEPLOYMENT, "", verb) for verb in ("get", "list", "watch")),
     (MODEL_DEPLOYMENT, "status", "update"),
@@ -125,7 +127,10 @@ class Controller:
         for kind in self._missing:
             _LOG.warning("The API server does not know %s; models wait until it is installed", kind)
         await self._list()
-        workers = [self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)]
+        workers = [
+            *(self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)),
+            *(self.queue.work(self.reconciler.reconcile, urgent_only=True) for _ in range(_FOR_DRAINS)),
+        ]
         loops = (self.evidence.run(), self._resync(), self._look_for_kinds())
         self._tasks = [asyncio.create_task(work) for work in (*workers, *loops)]
         loop = asyncio.get_running_loop()

@@ -102,10 +102,13 @@ class WorkQueue(Generic[K]):
         """Count the keys that are ready."""
         return len(self._ready) + len(self._urgent)
 
-    async def work(self, handle: Callable[[K], Awaitable[None]]) -> None:
-        """Give keys to ``handle`` one after another, for ever; run several of these side by side."""
+    async def work(self, handle: Callable[[K], Awaitable[None]], *, urgent_only: bool = False) -> None:
+        """Give keys to ``handle`` one after another, for ever; run several of these side by side.
+
+        What takes ``urgent_only`` keys is free for them while all others wait for slow answers.
+        """
         while True:
-            key = await self._next()
+            key = await self._next(urgent_only=urgent_only)
             try:
                 await handle(key)
             finally:
@@ -115,10 +118,10 @@ class WorkQueue(Generic[K]):
                 if not (self._urgent or self._retried or any(self._busy.values())):
                     self._calm.set()
 
-    async def _next(self) -> K:
+    async def _next(self, *, urgent_only: bool) -> K:
         while True:
             self._promote_due()
-            waiting = self._urgent or self._ready
+            waiting = self._urgent if urgent_only else self._urgent or self._ready
             if waiting:
                 key = next(iter(waiting))
                 del waiting[key]
