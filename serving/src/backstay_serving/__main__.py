@@ -244,6 +244,8 @@ def _limit_threads() -> None:
 
 def main() -> None:
     """Run the command."""
+    # Where MLflow has to be imported, it tells its makers of its use unless it is told not to.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     _app(prog_name="backstay-serving")
 
 

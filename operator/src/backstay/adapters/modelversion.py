@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backstay.adapters.giturl import without_user
-from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.registry import RegistryUnavailableError, mlflow_client
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity
 
 if TYPE_CHECKING:
@@ -122,16 +122,9 @@ class ModelRegistry:
     """
 
     def __init__(self, uri: str) -> None:
-        import os  # noqa: PLC0415 - read by MLflow at its import, so set before it
-
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        from mlflow import MlflowClient  # noqa: PLC0415 - slow to import
-
         self._uri = uri
         self._shown = without_user(uri)
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._client = mlflow_client(uri)
 
     def read(self, name: str, version: str) -> RegisteredVersion:
         """Read a version with its training run.

@@ -1,12 +1,36 @@
 """MLflow as the memory that outlives the cluster: an alias for each target names its stable version."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from backstay.domain.resource import Key
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
+# What is set in the environment already wins. MLflow tells its makers of its use unless it is told not to.
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def mlflow_client(uri: str) -> "MlflowClient":
+    """Return MLflow's client of a tracking server, which is the registry too.
+
+    MLflow is imported at the first use: it is slow to import, and most starts of the controller need it not.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient  # noqa: PLC0415 - see above; and it reads the settings at its import
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 class RegistryUnavailableError(Exception):
@@ -37,20 +61,11 @@ def _target(cluster: str, key: Key) -> str:
 
 
 class Registry:
-    """Reads and moves aliases; blocking, to be called from a thread of its own.
-
-    MLflow's client is imported at the first use: it is slow to import, and most starts of the controller need it not.
-    """
+    """Reads and moves aliases; blocking, to be called from a thread of its own."""
 
     def __init__(self, uri: str) -> None:
-        import os  # noqa: PLC0415 - read by MLflow at its import, so set before it
-
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        from mlflow import MlflowClient  # noqa: PLC0415 - slow to import
-
         self._uri = uri
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._client = mlflow_client(uri)
 
     def stable_version(self, model: str, name: str) -> str:
         """Read which version the alias names; empty when there is none.
