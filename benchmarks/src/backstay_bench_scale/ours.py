@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import yaml
 
 from backstay_bench_scale.contender import (
     INTERVAL,
@@ -83,7 +84,7 @@ class Backstay(Contender):
             "POD_IP": "127.0.0.1",
             "BACKSTAY_HEALTH_PORT": str(_HEALTH_PORT),
             "BACKSTAY_METRICS_PORT": str(urlsplit(METRICS).port),
-            "MALLOC_ARENA_MAX": "2",
+            **_allocator(),
             "PYTHONPATH": str(repository_root() / "operator" / "src"),
         }
         return ControllerProcess([str(python), "-m", "backstay.controller"], variables, folder / "controller.log")
@@ -130,3 +131,13 @@ class Backstay(Contender):
     def _status(self, stores: Stores, number: int) -> dict[str, Any]:
         status: dict[str, Any] = found(stores, _MODELS, name(number)).get("status", {})
         return status
+
+
+def _allocator() -> dict[str, str]:
+    """Return what the project's own manifest tells the memory allocator."""
+    manifest = repository_root() / "operator" / "config" / "manager" / "controller.yaml"
+    for document in yaml.safe_load_all(manifest.read_text(encoding="utf-8")):
+        if document["kind"] == "Deployment":
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            return {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("MALLOC_")}
+    raise ValueError(f"{manifest} has no Deployment")
