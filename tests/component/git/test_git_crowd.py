@@ -31,6 +31,20 @@ def file_of(name: str) -> str:
     return f"applications/{name}/overlays/production/model-version.yaml"
 
 
+def request_of(
+    name: str, bad_commit: str, remote: Remote, request_for: Callable[..., RollbackRequest]
+) -> RollbackRequest:
+    return request_for(
+        rollback_id=f"id-{name}",
+        name=name,
+        resource=f"production/{name}",
+        path=file_of(name).rpartition("/")[0],
+        good=remote.identity("6", name=name),
+        bad=remote.identity("7", name=name),
+        bad_commit=bad_commit,
+    )
+
+
 class Writer(threading.Thread):
     """Somebody who edits a file of their own and pushes, again and again, until told to stop."""
 
@@ -69,6 +83,21 @@ async def ask(writer: GitWriter, request: RollbackRequest) -> RollbackOutcome:
     return outcome
 
 
+async def test_of_a_crowd_the_first_do_not_wait_for_the_last(
+    remote: Remote, open_repository: Open, request_for: Callable[..., RollbackRequest]
+) -> None:
+    before = remote.commit({file_of(name): remote.text("7", name=name) for name in MODELS}, "all at version 7")
+    writer, ended = GitWriter(open_repository(remote)), list[str]()
+
+    async def roll_back(name: str) -> None:
+        assert isinstance(await writer.write(request_of(name, before, remote, request_for)), Committed)
+        # What is on the branch by now, of those that came later.
+        ended.append(remote.git("rev-list", "--count", f"{before}..main"))
+
+    await asyncio.gather(*map(roll_back, MODELS))
+    assert (ended[0], ended[-1]) == ("25", "50")
+
+
 async def test_fifty_rollbacks_meet_three_other_writers(
     remote: Remote,
     open_repository: Open,
@@ -79,18 +108,7 @@ async def test_fifty_rollbacks_meet_three_other_writers(
     before = remote.commit({file_of(name): remote.text("7", name=name) for name in MODELS}, "all at version 7")
     pushes = tmp_path / "pushes"
     remote.hook("post-receive", f"while read old new ref; do echo $new >> '{pushes}'; done")
-    requests = [
-        request_for(
-            rollback_id=f"id-{name}",
-            name=name,
-            resource=f"production/{name}",
-            path=file_of(name).rpartition("/")[0],
-            good=remote.identity("6", name=name),
-            bad=remote.identity("7", name=name),
-            bad_commit=before,
-        )
-        for name in MODELS
-    ]
+    requests = [request_of(name, before, remote, request_for) for name in MODELS]
     loop = asyncio.get_running_loop()
     # The rollbacks arrive one by one while the others push, so that they do not share a single push.
     arrivals = asyncio.Semaphore(10)

@@ -20,6 +20,9 @@ from backstay.controller import faults, metrics
 from backstay.controller.settings import Settings
 
 _Answer = TypeVar("_Answer")
+# So many rollbacks go out in one push. To make a commit and to see that it changes nothing else takes some tenths of a
+# second, and of a crowd the first are not to wait for the last.
+_MOST_AT_ONCE = 25
 
 
 @dataclass(slots=True)
@@ -29,7 +32,7 @@ class _Pending:
 
 
 class GitWriter:
-    """The one writer of a repository's branch: what is asked for while it pushes goes out together in the next push.
+    """The one writer of a repository's branch: what is asked for while it pushes goes out together in the next pushes.
 
     Every call into the repository has its turn on one thread.
     """
@@ -81,7 +84,7 @@ class GitWriter:
 
     async def _drain(self) -> None:
         while self._pending:
-            batch, self._pending = self._pending, []
+            batch, self._pending = self._pending[:_MOST_AT_ONCE], self._pending[_MOST_AT_ONCE:]
             try:
                 outcomes = await self._push(batch)
             except Exception as problem:  # noqa: BLE001 - handed to everyone who waits
