@@ -149,7 +149,7 @@ class Hands:
             case ReportIncident(record, started_at):
                 self._incidents.report(desired, record, started_at)
             case RefreshApplication(commit):
-                await self._gitops.refresh(desired, commit)
+                self._gitops.refresh(desired, commit)
             case RememberStable(version):
                 await self._gitops.remember(desired, version)
             case Announce():

@@ -43,6 +43,8 @@ _REFUSED_AGAIN_AFTER = 30.0
 # Each look at an open pull request costs a fetch and two or three calls of a forge that counts them.
 _PROPOSED_AGAIN_AFTER = 10.0
 _REFRESH_EVERY = 1.0
+# The end of each look wakes the model, which asks again.
+_LOOK_EVERY = 0.2
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class _Answers:
     answered_at: float = 0.0
     sync: observed.Sync = field(default_factory=observed.NotSynced)
     sync_of: str = ""
+    looked_at: float = 0.0
     refreshed_at: float = 0.0
     # Why the commit of the declared version is not known: it is told once, not every time.
     unlocated: str = ""
@@ -141,24 +144,11 @@ class GitOps:
         """Start closing the pull request of a rollback that another one has overtaken."""
         self._background.start(desired.key, "withdraw", lambda: self._withdraw(desired, record))
 
-    async def refresh(self, desired: ModelDeployment, commit: str) -> None:
-        """Ask Argo CD to look at Git, at most once a second, and note how far it is."""
+    def refresh(self, desired: ModelDeployment, commit: str) -> None:
+        """Start asking Argo CD how far it is, and, at most once a second, to look at Git."""
         answers = self._of(desired.key)
-        reference = self._application(desired)
-        if reference is None:
-            answers.sync, answers.sync_of = observed.NotSynced("no Argo CD Application delivers it"), commit
-            return
-        try:
-            if self._clock() - answers.refreshed_at >= _REFRESH_EVERY:
-                answers.refreshed_at = self._clock()
-                faults.point("before:refresh")
-                live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
-                faults.point("after:refresh")
-            else:
-                live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
-            answers.sync, answers.sync_of = await self._synced(answers, live, commit), commit
-        except ApiError as problem:
-            answers.sync, answers.sync_of = observed.NotSynced(str(problem)), commit
+        if answers.sync_of != commit or self._clock() - answers.looked_at >= _LOOK_EVERY:
+            self._background.start(desired.key, "refresh", lambda: self._refresh(desired, commit))
 
     async def remember(self, desired: ModelDeployment, version: str) -> None:
         """Move the registry's alias, and note on the version since when it is stable here.
@@ -295,6 +285,24 @@ class GitOps:
             await self._rollbacks.withdraw(await self.source(desired), record)
         except (*PERMANENT, *PASSING) as problem:
             _LOG.warning("%s: %s stays open: %s", desired.key, record.pull_request, problem)
+
+    async def _refresh(self, desired: ModelDeployment, commit: str) -> None:
+        answers, reference = self._of(desired.key), self._application(desired)
+        answers.looked_at = now = self._clock()
+        if reference is None:
+            answers.sync, answers.sync_of = observed.NotSynced("no Argo CD Application delivers it"), commit
+            return
+        try:
+            if now - answers.refreshed_at >= _REFRESH_EVERY:
+                answers.refreshed_at = now
+                faults.point("before:refresh")
+                live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
+                faults.point("after:refresh")
+            else:
+                live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
+            answers.sync, answers.sync_of = await self._synced(answers, live, commit), commit
+        except (ApiError, GitError) as problem:
+            answers.sync, answers.sync_of = observed.NotSynced(str(problem)), commit
 
     async def _synced(self, answers: _Answers, live: dict[str, Any], commit: str) -> observed.Sync:
         state = sync_state(live)
