@@ -24,7 +24,7 @@ from backstay.domain.status import Status
 
 _GONE_KEPT = 1000
 # Those that are worked on now are looked at several times.
-_PARSED_KEPT = 256
+_PARSED_KEPT = 64
 CHILDREN = (DEPLOYMENT, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE)
 
 
