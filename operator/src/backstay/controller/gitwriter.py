@@ -20,9 +20,10 @@ from backstay.controller import faults, metrics
 from backstay.controller.settings import Settings
 
 _Answer = TypeVar("_Answer")
-# So many rollbacks go out in one push. To make a commit and to see that it changes nothing else takes some tenths of a
-# second, and of a crowd the first are not to wait for the last.
-_MOST_AT_ONCE = 25
+# So many rollbacks go out in the first push of a crowd, and twice as many in each next one. To make a commit and to see
+# that it changes nothing else takes some tenths of a second, so the first are not to wait for the last; but each push
+# has to win against those of others.
+_AT_FIRST = 25
 
 
 @dataclass(slots=True)
@@ -83,8 +84,10 @@ class GitWriter:
         await self._in_turn(lambda: self._repository.withdraw(branch))
 
     async def _drain(self) -> None:
+        size = _AT_FIRST
         while self._pending:
-            batch, self._pending = self._pending[:_MOST_AT_ONCE], self._pending[_MOST_AT_ONCE:]
+            batch, self._pending = self._pending[:size], self._pending[size:]
+            size *= 2
             try:
                 outcomes = await self._push(batch)
             except Exception as problem:  # noqa: BLE001 - handed to everyone who waits
