@@ -58,8 +58,9 @@ async def _measure(contender: Contender, live: int, idle: int, seconds: float) -
             figures["stable after, s"] = round(time.monotonic() - begun, 1)
             _CONSOLE.print(f"  {live} models are stable", highlight=False)
             for first in range(live, live + idle, _BATCH):
-                await found.add(range(first, min(first + _BATCH, live + idle)))
-                _CONSOLE.print(f"  {min(first + _BATCH, live + idle)} models are stable", highlight=False)
+                batch = range(live + idle)[first : first + _BATCH]
+                await found.add(batch)
+                _CONSOLE.print(f"  {batch.stop} models are stable", highlight=False)
             begun = time.monotonic()
             await found.bump(range(live))
             figures["live after, s"] = round(time.monotonic() - begun, 1)

@@ -121,12 +121,13 @@ class Scene:
         deadline, waiting, since = time.monotonic() + _PATIENCE, set(numbers), dict[int, float]()
         while True:
             now = time.time()
-            since.update((number, now) for number in waiting if condition(number))
-            if not since.keys().isdisjoint(waiting):
-                deadline = time.monotonic() + _PATIENCE
-            waiting -= since.keys()
+            reached = {number for number in waiting if condition(number)}
+            since |= dict.fromkeys(reached, now)
+            waiting -= reached
             if not waiting:
                 return since
+            if reached:
+                deadline = time.monotonic() + _PATIENCE
             if time.monotonic() > deadline:
                 raise PlaygroundError(
                     f"Of {len(waiting)} models none {what} within {_PATIENCE:g} s: {sorted(waiting)[:5]} ..."

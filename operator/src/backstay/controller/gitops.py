@@ -287,22 +287,26 @@ class GitOps:
             _LOG.warning("%s: %s stays open: %s", desired.key, record.pull_request, problem)
 
     async def _refresh(self, desired: ModelDeployment, commit: str) -> None:
-        answers, reference = self._of(desired.key), self._application(desired)
-        answers.looked_at = now = self._clock()
-        if reference is None:
-            answers.sync, answers.sync_of = observed.NotSynced("no Argo CD Application delivers it"), commit
-            return
+        answers = self._of(desired.key)
+        answers.looked_at = self._clock()
         try:
-            if now - answers.refreshed_at >= _REFRESH_EVERY:
-                answers.refreshed_at = now
-                faults.point("before:refresh")
-                live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
-                faults.point("after:refresh")
-            else:
-                live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
-            answers.sync, answers.sync_of = await self._synced(answers, live, commit), commit
+            sync = await self._look(desired, answers, commit)
         except (ApiError, GitError) as problem:
-            answers.sync, answers.sync_of = observed.NotSynced(str(problem)), commit
+            sync = observed.NotSynced(str(problem))
+        answers.sync, answers.sync_of = sync, commit
+
+    async def _look(self, desired: ModelDeployment, answers: _Answers, commit: str) -> observed.Sync:
+        reference = self._application(desired)
+        if reference is None:
+            return observed.NotSynced("no Argo CD Application delivers it")
+        if answers.looked_at - answers.refreshed_at >= _REFRESH_EVERY:
+            answers.refreshed_at = answers.looked_at
+            faults.point("before:refresh")
+            live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
+            faults.point("after:refresh")
+        else:
+            live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
+        return await self._synced(answers, live, commit)
 
     async def _synced(self, answers: _Answers, live: dict[str, Any], commit: str) -> observed.Sync:
         state = sync_state(live)

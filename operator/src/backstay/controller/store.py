@@ -127,12 +127,9 @@ class Store:
             return
         found = _snapshot(body, version)
         claims = found.desired.traffic.claims() if found.desired else frozenset()
-        if known is None or known.claims != claims:
-            self._claim(key, known.claims if known else frozenset(), claims)
-        kept = {**body, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
-        self._models[key] = Model(
-            version, found.uid, replace(found.status, analysis={}), claims, pack(MODEL_DEPLOYMENT, kept)
-        )
+        self._claim(key, known.claims if known else frozenset(), claims)
+        packed = pack(MODEL_DEPLOYMENT, {**body, "metadata": _unmanaged(meta)})
+        self._models[key] = Model(version, found.uid, replace(found.status, analysis={}), claims, packed)
         self._keep(key, found)
         rollout = found.status.rollout
         self._changed(key, urgent=bool(found.desired and rollout and aborted(found.desired, rollout)))
@@ -172,8 +169,7 @@ class Store:
         known = children.get(slot)
         if known is not None and known.version >= version:
             return
-        foreign = others(meta)
-        kept = {name: value for name, value in meta.items() if name != "managedFields"}
+        foreign, kept = others(meta), _unmanaged(meta)
         if foreign:
             kept["managedFields"] = foreign
         children[slot] = Child(version, meta["uid"], owner, pack(kind, {**body, "metadata": kept}))
@@ -223,6 +219,11 @@ class Store:
         """Return the children that belong to this very ModelDeployment, not to a former one of its name."""
         children = self.children.get(key, Children())
         return Children({slot: child for slot, child in children.objects.items() if child.owner == uid})
+
+
+def _unmanaged(meta: Mapping[str, Any]) -> Object:
+    """Copy an object's metadata without who manages which of its fields, which is most of its text."""
+    return {name: value for name, value in meta.items() if name != "managedFields"}
 
 
 def _snapshot(body: Mapping[str, Any], version: int) -> Snapshot:
