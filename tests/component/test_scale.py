@@ -19,7 +19,7 @@ SOON = 6 * INTERVAL
 
 
 async def test_many_models_are_judged_together_through_outages_and_a_restart(tmp_path: Path) -> None:
-    async with scene(Backstay(), tmp_path) as found:
+    async with scene(Backstay(LIVE + IDLE), tmp_path) as found:
         await found.add(range(LIVE + IDLE))
         await found.bump(range(LIVE))
         await found.wait_asked(range(LIVE))

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from backstay_bench_scale import growth, report
+from backstay_bench_scale import delivered, growth, report
 from backstay_bench_scale.contender import INTERVAL, Contender
 from backstay_bench_scale.ours import Backstay
 from backstay_bench_scale.peers import ArgoRollouts, Flagger
@@ -114,8 +114,8 @@ async def _outages(seconds: float) -> list[dict[str, Any]]:
     every = list(Outage)
     found = []
     with tempfile.TemporaryDirectory(prefix="backstay-scale-") as place:
-        async with scene(Backstay(), Path(place)) as stage:
-            good, count = range(_IN_OUTAGE), _IN_OUTAGE * (len(every) + 1)
+        good, count = range(_IN_OUTAGE), _IN_OUTAGE * (len(every) + 1)
+        async with scene(Backstay(count), Path(place)) as stage:
             await stage.add(range(count))
             await stage.bump(range(count))
             await stage.wait_asked(range(count))
@@ -159,6 +159,9 @@ def bench(  # noqa: PLR0913 - its options
     ] = None,
     docs: Annotated[bool, typer.Option("--docs", help="Write docs/scale-benchmark.md.")] = False,
     outages: Annotated[float, typer.Option(min=0, help="Instead: outages of Prometheus of so many seconds.")] = 0.0,
+    crowd: Annotated[
+        int, typer.Option(min=0, help="Instead: so many that Argo CD delivers fail within 10 s, until all are synced.")
+    ] = 0,
     soak: Annotated[float, typer.Option(min=0, help="Instead: rollouts all the time, for so many minutes.")] = 0.0,
 ) -> None:
     """Measure controllers with many live canaries on this machine, one after the other, each on a fresh cluster."""
@@ -168,13 +171,16 @@ def bench(  # noqa: PLR0913 - its options
         if outages:
             _show_by("outage", asyncio.run(_outages(outages)))
             return
+        if crowd:
+            _show_by("crowd", [asyncio.run(delivered.crowd(crowd, _CONSOLE))])
+            return
         if soak:
             _show_by("soak", [asyncio.run(growth.soak((sizes or [50])[0], 60 * soak, _CONSOLE))])
             return
         found = []
         for size in sizes or [50, 200]:
             for kind in with_ or [Kind.BACKSTAY]:
-                found.append(asyncio.run(_measure(_CONTENDERS[kind](), size, idle, seconds)))
+                found.append(asyncio.run(_measure(_CONTENDERS[kind](size + idle), size, idle, seconds)))
                 report.keep(found, _KEPT)
                 _CONSOLE.print(report.table(found))
         if docs:

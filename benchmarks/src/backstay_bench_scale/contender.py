@@ -32,6 +32,10 @@ class Contender(ABC):
     watched: tuple[str, ...]
     """The paths of what its models are read from."""
 
+    def __init__(self, models: int) -> None:
+        """Prepare for so many models."""
+        self._models = models
+
     @abstractmethod
     def install(self, playground: Playground) -> None:
         """Bring its definitions, and what all models share, into the cluster."""

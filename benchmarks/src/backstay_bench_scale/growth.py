@@ -42,7 +42,7 @@ async def soak(models: int, seconds: float, console: Console) -> dict[str, Any]:
         of five minutes.
     """
     with tempfile.TemporaryDirectory(prefix="backstay-scale-") as place:
-        contender = Backstay(brisk=True)
+        contender = Backstay(models, brisk=True)
         async with scene(contender, Path(place)) as found:
             await found.add(range(models))
             mover = asyncio.create_task(_move(found, contender, models))

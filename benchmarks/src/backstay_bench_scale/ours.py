@@ -27,7 +27,8 @@ from backstay_playground.playground import Playground
 _MODELS = "/apis/backstay.dev/v1alpha1/modeldeployments"
 _ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
 _ONE_NAMESPACE = f"/apis/backstay.dev/v1alpha1/namespaces/{NAMESPACE}/modeldeployments"
-_MODEL = "scale"
+# The registry's answers about a version hold the notes of all who serve it, so it is shared by a few alone.
+_SHARED_BY = 100
 METRICS = "http://127.0.0.1:31082/metrics"
 _HEALTH_PORT = 31081
 _BASELINE = {"warmup": "0s"}
@@ -51,32 +52,39 @@ class Backstay(Contender):
     """This project's controller, with a registry."""
 
     name = "Backstay"
-    components = ("kube-controller-manager", "gateway-types", "mlflow")
+    components: tuple[str, ...] = ("kube-controller-manager", "gateway-types", "mlflow")
     watched = (_MODELS, _ROUTES)
 
-    def __init__(self, *, brisk: bool = False) -> None:
-        """Let canaries stay at one weight, or, if it is to be brisk, end within seconds."""
+    def __init__(self, models: int, *, brisk: bool = False) -> None:
+        """Let canaries of so many models stay at one weight, or, if it is to be brisk, end within seconds."""
+        super().__init__(models)
         self._pace = _BRISK if brisk else _LASTING
         self._registry = ""
         self._canaries: dict[int, str] = {}
 
     def install(self, playground: Playground) -> None:
-        """Apply the definition, and register two versions of a model."""
+        """Apply the definition, and register two versions of each model."""
         playground.kubectl("apply", "--server-side", "-k", str(repository_root() / "operator" / "config" / "crd"))
         playground.kubectl.wait_for_definitions()
         playground.kubectl("create", "namespace", "backstay-system")
         self._registry = playground.mlflow_url
-        for what, content in (
-            ("registered-models", {"name": _MODEL}),
-            *[("model-versions", {"name": _MODEL, "source": "s3://models.example.com/scale"})] * 2,
-        ):
-            url = f"{self._registry}/api/2.0/mlflow/{what}/create"
-            httpx.post(url, json=content, trust_env=False, timeout=30).raise_for_status()
+        with httpx.Client(base_url=f"{self._registry}/api/2.0/mlflow", trust_env=False, timeout=30) as client:
+            for number in range(0, self._models, _SHARED_BY):
+                version = {"name": _registered(number), "source": "s3://models.example.com/scale"}
+                for what, content in (
+                    ("registered-models", {"name": _registered(number)}),
+                    *[("model-versions", version)] * 2,
+                ):
+                    client.post(f"{what}/create", json=content).raise_for_status()
 
     def process(self, playground: Playground, folder: Path) -> ControllerProcess:
         """Run it with what is in the image alone: the project's own environment has more, which MLflow would load."""
         python = controller_environment() / "bin" / "python"
-        variables = {
+        variables = self._variables(playground, folder)
+        return ControllerProcess([str(python), "-m", "backstay.controller"], variables, folder / "controller.log")
+
+    def _variables(self, playground: Playground, folder: Path) -> dict[str, str]:
+        return {
             "KUBECONFIG": str(playground.kubeconfig),
             "BACKSTAY_CLUSTER_NAME": "scale",
             "BACKSTAY_STATE": str(folder / "state"),
@@ -87,13 +95,16 @@ class Backstay(Contender):
             **_allocator(),
             "PYTHONPATH": str(repository_root() / "operator" / "src"),
         }
-        return ControllerProcess([str(python), "-m", "backstay.controller"], variables, folder / "controller.log")
 
     def objects(self, number: int) -> list[tuple[str, Object]]:
         """Return one ModelDeployment."""
+        return [(_ONE_NAMESPACE, self.declared(number))]
+
+    def declared(self, number: int) -> Object:
+        """Return a ModelDeployment of version 1."""
         gateway = {"name": "models", "namespace": "gateways"}
         spec = {
-            "model": {"name": _MODEL, "version": "1"},
+            "model": {"name": _registered(number), "version": "1"},
             "registry": {"uri": self._registry},
             "serving": {"template": {"spec": {"containers": [{"name": "server", "image": "server:1"}]}}},
             "traffic": {"gatewayAPI": {"gateway": gateway, "hostnames": [f"{name(number)}.example.com"]}},
@@ -101,8 +112,7 @@ class Backstay(Contender):
             "analysis": {"interval": f"{INTERVAL:g}s"},
         }
         meta = {"name": name(number), "namespace": NAMESPACE}
-        body = {"apiVersion": "backstay.dev/v1alpha1", "kind": "ModelDeployment", "metadata": meta, "spec": spec}
-        return [(_ONE_NAMESPACE, body)]
+        return {"apiVersion": "backstay.dev/v1alpha1", "kind": "ModelDeployment", "metadata": meta, "spec": spec}
 
     def bump(self, number: int, version: str = NEW) -> tuple[str, Object]:
         """Change the version."""
@@ -110,11 +120,11 @@ class Backstay(Contender):
 
     def is_stable(self, stores: Stores, number: int) -> bool:
         """Read its phase."""
-        return self._status(stores, number).get("phase") == "Stable"
+        return self.status(stores, number).get("phase") == "Stable"
 
     def weight(self, stores: Stores, number: int) -> int:
         """Read the weight of the revision that was tried last from its route."""
-        rollout = self._status(stores, number).get("rollout")
+        rollout = self.status(stores, number).get("rollout")
         if rollout:
             self._canaries[number] = f"{name(number)}-{rollout['revision']}"
         for rule in found(stores, _ROUTES, name(number)).get("spec", {}).get("rules", ()):
@@ -125,12 +135,17 @@ class Backstay(Contender):
 
     def serves(self, stores: Stores, number: int) -> str:
         """Return the version that serves while nothing is under way; nothing otherwise."""
-        status = self._status(stores, number)
+        status = self.status(stores, number)
         return str(status["stable"]["version"]) if status.get("phase") == "Stable" else ""
 
-    def _status(self, stores: Stores, number: int) -> dict[str, Any]:
+    def status(self, stores: Stores, number: int) -> dict[str, Any]:
+        """Return the status of a model; an empty one while there is none."""
         status: dict[str, Any] = found(stores, _MODELS, name(number)).get("status", {})
         return status
+
+
+def _registered(number: int) -> str:
+    return f"scale-{number // _SHARED_BY}"
 
 
 def _allocator() -> dict[str, str]:

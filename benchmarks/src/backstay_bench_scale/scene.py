@@ -35,6 +35,8 @@ _MANAGER = (
     "--concurrent-deployment-syncs=20",
     "--concurrent-replicaset-syncs=20",
 )
+# It asks Git by itself as seldom as it does without settings, not every ten seconds as for a demo.
+_ARGOCD = ("--app-resync=180",)
 
 
 class Scene:
@@ -66,7 +68,7 @@ class Scene:
                 await self.api.request("POST", path, body=body)
 
         await self._all(numbers, declare)
-        await self._wait("is stable", numbers, lambda number: self.contender.is_stable(self.stores, number), every=0.2)
+        await self.wait("is stable", numbers, lambda number: self.contender.is_stable(self.stores, number), every=0.2)
 
     async def bump(self, numbers: Iterable[int]) -> None:
         """Declare version 2 of some and wait until each canary has its weight."""
@@ -76,12 +78,12 @@ class Scene:
             await self.api.patch(*self.contender.bump(number))
 
         await self._all(numbers, declare)
-        await self._wait("has traffic", numbers, lambda number: self.weight(number) == WEIGHT, every=0.2)
+        await self.wait("has traffic", numbers, lambda number: self.weight(number) == WEIGHT, every=0.2)
 
     async def wait_asked(self, numbers: Iterable[int]) -> float:
         """Wait until all canaries have been asked about since the controller started; return seconds from then."""
         begun = self.controller.started_at
-        await self._wait("is judged", numbers, lambda number: self.evidence.asked.get(name(number), 0.0) > begun)
+        await self.wait("is judged", numbers, lambda number: self.evidence.asked.get(name(number), 0.0) > begun)
         return time.time() - begun
 
     def break_now(self, numbers: Iterable[int]) -> float:
@@ -92,7 +94,7 @@ class Scene:
 
     async def drained(self, numbers: Iterable[int]) -> dict[int, float]:
         """Wait until all these canaries have weight 0; return when each had, in Unix seconds."""
-        return await self._wait("is drained", numbers, lambda number: not self.weight(number))
+        return await self.wait("is drained", numbers, lambda number: not self.weight(number))
 
     async def breach(self, numbers: Iterable[int]) -> list[tuple[float, float]]:
         """Let canaries fail now; return for each the seconds from then, and from the first bad answer, to weight 0."""
@@ -114,10 +116,10 @@ class Scene:
 
         await asyncio.gather(*(one(number) for number in numbers))
 
-    async def _wait(
+    async def wait(
         self, what: str, numbers: Iterable[int], condition: Callable[[int], bool], *, every: float = _LOOK_EVERY
     ) -> dict[int, float]:
-        """Wait until a condition holds for all; return since when it was seen to hold for each."""
+        """Wait until a condition holds for all; return since when (Unix seconds) it was seen to hold for each."""
         deadline, waiting, since = time.monotonic() + _PATIENCE, set(numbers), dict[int, float]()
         while True:
             now = time.time()
@@ -139,8 +141,14 @@ class Scene:
 async def scene(contender: Contender, folder: Path) -> AsyncIterator[Scene]:
     """Bring everything up in a folder, and take it down."""
     audit = Audit(folder)
-    arguments = {"kube-apiserver": audit.arguments, "kube-controller-manager": _MANAGER}
-    playground = Playground(folder / "playground", ports=_PORTS, console=Console(quiet=True), arguments=arguments)
+    arguments = {
+        "kube-apiserver": audit.arguments,
+        "kube-controller-manager": _MANAGER,
+        "argocd-application-controller": _ARGOCD,
+    }
+    playground = Playground(
+        folder / "playground", ports=_PORTS, console=Console(quiet=True), arguments=arguments, without=("node",)
+    )
     async with AsyncExitStack() as ends:
         ends.push_async_callback(asyncio.to_thread, playground.down)
         await asyncio.to_thread(playground.up, contender.components)

@@ -11,6 +11,7 @@ from backstay_playground.checks import Gateway, Http
 from backstay_playground.component import Component, Setting
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.manifests import read
+from backstay_playground.node.hosts import write_in_place
 from backstay_playground.node.namespace import wrap
 from backstay_playground.tools import ENVOY_GATEWAY_PROBES, run_tool
 
@@ -96,6 +97,14 @@ def _make_folders(setting: Setting, role: str) -> None:
 def _repo_server(setting: Setting) -> Component:
     role, ports = "argocd-repo-server", setting.ports
     metrics = ports["argocd-repo-server-metrics"]
+
+    def prepare() -> None:
+        _make_folders(setting, role)
+        # The process node's, which knows more; without one the machine itself is all there is.
+        setting.layout.node.mkdir(exist_ok=True)
+        if not setting.layout.hosts.exists():
+            write_in_place(setting.layout.hosts, [])
+
     argv = (
         str(setting.binaries["argocd"]),
         "--address=127.0.0.1",
@@ -119,7 +128,7 @@ def _repo_server(setting: Setting) -> Component:
             "kustomize",
         ),
         ports=(role, "argocd-repo-server-metrics"),
-        prepare=lambda: _make_folders(setting, role),
+        prepare=prepare,
     )
 
 

@@ -51,6 +51,7 @@ class Playground:
         ports: ports chosen by the caller, by the names in `ports.PREFERRED`.
         console: where progress is shown.
         arguments: more command-line arguments, by component.
+        without: components in whose place the caller has something; what needs them starts nevertheless.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class Playground:
         ports: Mapping[str, int] | None = None,
         console: Console | None = None,
         arguments: Mapping[str, Sequence[str]] | None = None,
+        without: Collection[str] = (),
     ) -> None:
         self.layout = Layout(state_folder(state))
         self._chosen = dict(ports or {})
         self._arguments = dict(arguments or {})
+        self._without = frozenset(without)
         self._console = console or Console()
         self._supervisor = Supervisor(self.layout)
 
@@ -90,7 +93,11 @@ class Playground:
         # What needs what does not depend on the ports, which are not chosen yet.
         setting = self._setting(PREFERRED)
         parts: dict[str, Component | Step] = {**self._components(setting), **self._steps(setting)}
-        everything = {name: part.after for name, part in parts.items()}
+        everything = {
+            name: [need for need in part.after if need not in self._without]
+            for name, part in parts.items()
+            if name not in self._without
+        }
         return closure(everything, only or everything)
 
     def _prepare(self, ports: Mapping[str, int]) -> Setting:

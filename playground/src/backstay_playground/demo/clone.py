@@ -65,8 +65,16 @@ class Clone:
 
     def rollbacks(self, resource: str) -> list[str]:
         """List the commits that Backstay made for a ModelDeployment (`namespace/name`), newest first."""
-        commits = self.git("log", "--format=%H", f"--grep=^{_ID}:").split()
-        return [commit for commit in commits if self.trailers(commit).get(_RESOURCE) == [resource]]
+        return self.all_rollbacks().get(resource, [])
+
+    def all_rollbacks(self) -> dict[str, list[str]]:
+        """List the commits that Backstay made by the ModelDeployments that they name, newest first."""
+        found: dict[str, list[str]] = {}
+        names = f"%H %(trailers:key={_RESOURCE},valueonly,separator=%x20)"
+        for line in self.git("log", f"--format={names}", f"--grep=^{_ID}:").splitlines():
+            commit, _, resource = line.partition(" ")
+            found.setdefault(resource, []).append(commit)
+        return found
 
     def trailers(self, commit: str) -> dict[str, list[str]]:
         """Read a commit's trailers."""
