@@ -98,6 +98,23 @@ async def test_of_a_crowd_the_first_do_not_wait_for_the_last(
     assert (ended[0], ended[-1]) == ("25", "50")
 
 
+async def test_who_asks_at_once_shares_a_fetch_and_who_asks_later_sees_what_is_new(
+    remote: Remote, open_repository: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.commit({file_of(name): remote.text("7", name=name) for name in MODELS}, "all at version 7")
+    repository, fetched = open_repository(remote), list[str]()
+    fetch = repository.fetch
+    monkeypatch.setattr(repository, "fetch", lambda: fetched.append(fetch()))
+    writer = GitWriter(repository)
+    folders = [file_of(name).rpartition("/")[0] for name in MODELS]
+    found = await asyncio.gather(*map(writer.locate, folders, MODELS))
+    assert {located.identity.version for located in found} == {"7"}
+    # The first began at once; all others had asked before the second.
+    assert len(fetched) <= 2
+    remote.commit({file_of(MODELS[0]): remote.text("8", name=MODELS[0])}, "version 8")
+    assert (await writer.locate(folders[0], MODELS[0])).identity.version == "8"
+
+
 async def test_fifty_rollbacks_meet_three_other_writers(
     remote: Remote,
     open_repository: Open,

@@ -7,6 +7,7 @@ from backstay.adapters.argocd import (
     Source,
     SourceProblem,
     refresh_patch,
+    refreshes,
     source_of,
     sync_state,
     tracking_application,
@@ -201,5 +202,8 @@ def test_a_new_application_has_an_empty_state() -> None:
     )
 
 
-def test_refresh_is_one_annotation() -> None:
+def test_refresh_is_one_annotation_which_is_there_until_argo_cd_has_looked() -> None:
     assert refresh_patch() == {"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}}
+    assert refreshes(refresh_patch())
+    assert not refreshes({"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "x"}}})
+    assert not refreshes({"metadata": {}})

@@ -131,6 +131,11 @@ def sync_state(application: Mapping[str, Any]) -> SyncState:
     )
 
 
+def refreshes(application: Mapping[str, Any]) -> bool:
+    """Tell whether Argo CD has been asked to look at Git and has not done so yet: it takes the annotation off then."""
+    return REFRESH in _map(_map(application, "metadata"), "annotations")
+
+
 def refresh_patch() -> dict[str, Any]:
     """Return the merge patch that makes Argo CD look at Git now instead of at its next poll."""
     return {"metadata": {"annotations": {REFRESH: "normal"}}}

@@ -61,6 +61,10 @@ class BlockedError(Exception):
     """An act has to wait for something outside; the text is a sentence for people."""
 
 
+class PendingError(Exception):
+    """An act has to wait for its turn; the model is woken when that comes, and the same is decided again then."""
+
+
 class Hands:
     """Does what was decided, and lets the store see the result at once."""
 
@@ -108,6 +112,8 @@ class Hands:
 
         Raises:
             BlockedError: when it has to wait for something.
+            PendingError: when its turn has not come.
+            RegistryUnavailableError: when the registry did not do it.
             ApiError: when the API server did not do it.
         """
         key = desired.key
@@ -148,10 +154,11 @@ class Hands:
                 self._gates.tell(desired, record)
             case ReportIncident(record, started_at):
                 self._incidents.report(desired, record, started_at)
-            case RefreshApplication(commit):
-                self._gitops.refresh(desired, commit)
+            case RefreshApplication(commit, every):
+                self._gitops.refresh(desired, commit, every)
             case RememberStable(version):
-                await self._gitops.remember(desired, version)
+                if not await self._gitops.remember(desired, version):
+                    raise PendingError
             case Announce():
                 await self._announce(key, desired, action)
             case _:

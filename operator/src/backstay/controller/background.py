@@ -28,7 +28,7 @@ class Background:
     def __init__(
         self, changed: Callable[[Key], None], calm: Callable[[float], Coroutine[Any, Any, None]] = _at_once
     ) -> None:
-        self._changed = changed
+        self.wake = changed
         self._calm = calm
         self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}
 
@@ -57,4 +57,4 @@ class Background:
             await asyncio.sleep(_PAUSE)
         finally:
             del self._tasks[key, name]
-            self._changed(key)
+            self.wake(key)

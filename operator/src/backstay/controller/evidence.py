@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
-from backstay.controller.following import Following, Interest, follow, lateness
+from backstay.controller.following import Following, Interest, Standing, follow, lateness
 from backstay.controller.queue import Wake
 from backstay.controller.record import Recorder
 from backstay.domain.observed import Backend, Evidence
@@ -40,6 +41,10 @@ _AWAY_TRY_EVERY = 1.0
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
 _PROGRESS_RATE = 10.0
 _PROGRESS_EVERY = 5.0
+# So many models that fail at one tick are a crowd: something that they share broke, and more may follow.
+_CROWD = 3
+# The longest that anything waits for a crowd's end after such a tick, in seconds.
+_CROWD_PATIENCE = 30.0
 
 
 class EvidenceLoop:
@@ -64,6 +69,11 @@ class EvidenceLoop:
         self.last_tick = clock()
         # What the last tick failed with: it is told once, not every tick.
         self._problem = ""
+        # The tick at which a crowd failed or somebody after it, by interval; and when a crowd did last.
+        self._crowds: dict[float, float] = {}
+        self._crowd_at = 0.0
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     def watch(self, key: Key, interest: Interest) -> None:
         """Follow a model from now on."""
@@ -103,6 +113,13 @@ class EvidenceLoop:
         """Tell whether a drained backend gets no more requests."""
         followed = self._followed.get(key)
         return followed is not None and followed.is_quiet(backend, drained_at, self._clock())
+
+    async def settled(self) -> None:
+        """Wait, where a crowd fails, until a tick finds nobody else failing; for half a minute at most."""
+        left = self._crowd_at + _CROWD_PATIENCE - self._clock()
+        if left > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), left)
 
     def healthy(self, patience: float = 60.0) -> bool:
         """Tell whether ticks are taken as they come due."""
@@ -152,7 +169,7 @@ class EvidenceLoop:
 
     async def _tick(self, interval: float, due: float) -> None:
         every = group = [f for f in self._followed.values() if f.analysis.interval == interval]
-        begun, since = self._clock(), self.last_tick
+        begun, since, failed = self._clock(), self.last_tick, 0
         try:
             group = [followed for followed in group if not followed.lacks_history]
             for ticks in self._ticks(group, interval, due):
@@ -163,9 +180,10 @@ class EvidenceLoop:
                     followed.answered_at = answered_at
                 for reading in readings:
                     self._take([f for f in behind if not f.started or f.tick < reading.at], reading)
-                    self._wake_with_news(behind)
+                    failed += self._wake_with_news(behind)
                     # Drains are not to wait until everything that was missed has been judged.
                     await asyncio.sleep(0)
+            self._count_failed(failed, interval, due)
             self.last_tick = self._clock()
             self._problem = ""
             metrics.TICKS.labels("read").inc()
@@ -181,13 +199,34 @@ class EvidenceLoop:
             self._wake_with_news(every)
         self._wake_for_progress(every, min(begun - since, interval))
 
-    def _wake_with_news(self, group: Iterable[Following]) -> None:
-        """Wake those about whom a decision may differ now; what failed is to be drained before all else."""
+    def _wake_with_news(self, group: Iterable[Following]) -> int:
+        """Wake those about whom a decision may differ now; what failed is to be drained before all else.
+
+        Returns how many fail that did not before.
+        """
+        count = 0
         for followed in group:
             standing = followed.standing()
             if standing != followed.told:
+                failed, failed_before = _fails(standing), _fails(followed.told)
                 followed.told = standing
-                self._wake(followed.key, urgent=standing is not None and standing.verdict is Verdict.FAIL)
+                count += failed and not failed_before
+                self._wake(followed.key, urgent=failed)
+        return count
+
+    def _count_failed(self, count: int, interval: float, tick: float) -> None:
+        """Note at a tick whether a crowd fails, or somebody still after it; the tick may be read in several parts."""
+        if self._clock() > self._crowd_at + _CROWD_PATIENCE:
+            self._crowds.clear()
+        if count >= _CROWD or (count and interval in self._crowds):
+            self._crowds[interval] = tick
+            self._settled.clear()
+        elif self._crowds.get(interval, tick) < tick:
+            del self._crowds[interval]
+        if count >= _CROWD:
+            self._crowd_at = self._clock()
+        if not self._crowds:
+            self._settled.set()
 
     def _wake_for_progress(self, group: list[Following], seconds: float) -> None:
         """Wake what drains, and in turn as many of the others as may write their progress in so many seconds."""
@@ -295,3 +334,7 @@ class EvidenceLoop:
             )
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, ticks)
+
+
+def _fails(standing: Standing | None) -> bool:
+    return standing is not None and standing.verdict is Verdict.FAIL

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from backstay.adapters.argocd import (
     Source,
     SourceProblem,
     refresh_patch,
+    refreshes,
     source_of,
     sync_state,
     tracking_application,
@@ -43,8 +45,9 @@ _REFUSED_AGAIN_AFTER = 30.0
 # Each look at an open pull request costs a fetch and two or three calls of a forge that counts them.
 _PROPOSED_AGAIN_AFTER = 10.0
 _REFRESH_EVERY = 1.0
-# The end of each look wakes the model, which asks again.
-_LOOK_EVERY = 0.2
+_REGISTRY_THREADS = 2
+# A timer may wake a model a little before its time.
+_ALMOST = 0.9
 
 
 @dataclass(slots=True)
@@ -78,7 +81,12 @@ class GitOps:
     """Answers from outside the cluster, by ModelDeployment."""
 
     def __init__(
-        self, settings: Settings, cluster: Cluster, background: Background, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        background: Background,
+        clock: Callable[[], float],
+        settled: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._settings = settings
         self._cluster = cluster
@@ -86,14 +94,20 @@ class GitOps:
         self.cluster_name = settings.cluster_name
         self._answers: dict[Key, _Answers] = {}
         self._background = background
+        # Where many fail, nothing is committed until all of them are drained.
+        self._settled = settled
         self.writers = GitWriters(settings)
         self._rollbacks = RollbackWriter(self.writers, clock)
         self._registries: dict[str, Registry] = {}
-        self._registry_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="registry")
+        self._registry_threads = ThreadPoolExecutor(max_workers=_REGISTRY_THREADS, thread_name_prefix="registry")
+        # How many are telling the registry, each in a worker that other models lack meanwhile; and who waits for that.
+        self._telling = 0
+        self._to_tell: OrderedDict[Key, None] = OrderedDict()
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a deleted ModelDeployment."""
         self._answers.pop(key, None)
+        self._to_tell.pop(key, None)
 
     def recalled(self, key: Key) -> observed.Recall:
         """Return what registry and Git remember, as far as they have been asked."""
@@ -144,18 +158,25 @@ class GitOps:
         """Start closing the pull request of a rollback that another one has overtaken."""
         self._background.start(desired.key, "withdraw", lambda: self._withdraw(desired, record))
 
-    def refresh(self, desired: ModelDeployment, commit: str) -> None:
-        """Start asking Argo CD how far it is, and, at most once a second, to look at Git."""
-        answers = self._of(desired.key)
-        if answers.sync_of != commit or self._clock() - answers.looked_at >= _LOOK_EVERY:
+    def refresh(self, desired: ModelDeployment, commit: str, every: float) -> None:
+        """Start asking Argo CD how far it is, every so many seconds, and, at most once a second, to look at Git."""
+        answers, now = self._of(desired.key), self._clock()
+        # The end of each look wakes the model, which asks again at once.
+        if answers.sync_of != commit or now - answers.looked_at >= _ALMOST * every:
+            answers.looked_at = now
             self._background.start(desired.key, "refresh", lambda: self._refresh(desired, commit))
 
-    async def remember(self, desired: ModelDeployment, version: str) -> None:
+    async def remember(self, desired: ModelDeployment, version: str) -> bool:
         """Move the registry's alias, and note on the version since when it is stable here.
+
+        Returns False where too many wait for the registry already; the model is woken when its turn has come.
 
         Raises:
             RegistryUnavailableError: when the registry does not take it.
         """
+        if self._telling >= _REGISTRY_THREADS:
+            self._to_tell[desired.key] = None
+            return False
         model, registry, tag = (
             desired.plan.model.name,
             self._registry(desired),
@@ -172,9 +193,16 @@ class GitOps:
             registry.set_stable_version(model, alias(self.cluster_name, desired.key), version)
             registry.note(model, version, tag, json.dumps(note, ensure_ascii=False))
 
-        faults.point("before:alias")
-        await self._in_registry(write)
-        faults.point("after:alias")
+        self._telling += 1
+        try:
+            faults.point("before:alias")
+            await self._in_registry(write)
+            faults.point("after:alias")
+        finally:
+            self._telling -= 1
+            if self._to_tell:
+                self._background.wake(self._to_tell.popitem(last=False)[0])
+        return True
 
     def _of(self, key: Key) -> _Answers:
         return self._answers.setdefault(key, _Answers())
@@ -272,6 +300,7 @@ class GitOps:
         self._answer(desired.key, record, observed.Located(identity, commit))
 
     async def _commit(self, desired: ModelDeployment, record: RollbackRecord, good: ModelIdentity) -> None:
+        await self._settled()
         try:
             answer = await self._rollbacks.write(desired, await self.source(desired), record, good)
         except PERMANENT as problem:
@@ -288,7 +317,6 @@ class GitOps:
 
     async def _refresh(self, desired: ModelDeployment, commit: str) -> None:
         answers = self._of(desired.key)
-        answers.looked_at = self._clock()
         try:
             sync = await self._look(desired, answers, commit)
         except (ApiError, GitError) as problem:
@@ -299,13 +327,12 @@ class GitOps:
         reference = self._application(desired)
         if reference is None:
             return observed.NotSynced("no Argo CD Application delivers it")
-        if answers.looked_at - answers.refreshed_at >= _REFRESH_EVERY:
-            answers.refreshed_at = answers.looked_at
+        live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
+        if not refreshes(live) and self._clock() - answers.refreshed_at >= _REFRESH_EVERY:
+            answers.refreshed_at = self._clock()
             faults.point("before:refresh")
             live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
             faults.point("after:refresh")
-        else:
-            live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
         return await self._synced(answers, live, commit)
 
     async def _synced(self, answers: _Answers, live: dict[str, Any], commit: str) -> observed.Sync:

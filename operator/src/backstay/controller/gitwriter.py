@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class GitWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="git")
         self._pending: list[_Pending] = []
         self._running: asyncio.Task[None] | None = None
+        self._fetched_at = 0.0
 
     @property
     def branch(self) -> str:
@@ -52,16 +54,22 @@ class GitWriter:
     async def locate(self, path: str, name: str) -> Located:
         """Fetch, and find what a folder of the branch declares of a ModelDeployment, with its history.
 
+        Many who ask at once share a fetch that began after all of them had asked.
+
         Raises:
             GitError: the repository cannot be reached.
             VersionFileError: the folder declares no such thing.
         """
+        asked_at = time.monotonic()
 
         def fetch_and_locate() -> Located:
-            self._repository.fetch()
+            if self._fetched_at < asked_at:
+                begun = time.monotonic()
+                self._repository.fetch()
+                self._fetched_at = begun
             return self._repository.locate(path, name)
 
-        return await self._in_turn(fetch_and_locate)
+        return await self._in_turn(fetch_and_locate, moves=False)
 
     async def contains(self, commit: str, revision: str) -> bool:
         """Tell whether a revision of the branch contains a commit."""
@@ -100,8 +108,15 @@ class GitWriter:
     async def _push(self, batch: list[_Pending]) -> list[RollbackOutcome]:
         return await self._in_turn(lambda: self._repository.rollback([waiting.request for waiting in batch]))
 
-    async def _in_turn(self, work: Callable[[], _Answer]) -> _Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _in_turn(self, work: Callable[[], _Answer], *, moves: bool = True) -> _Answer:
+        """Run something on the thread; what moves the clone to another commit ends what may be shared of a fetch."""
+
+        def turn() -> _Answer:
+            if moves:
+                self._fetched_at = 0.0
+            return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, turn)
 
 
 def _passed(point: str) -> None:

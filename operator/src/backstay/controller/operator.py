@@ -76,7 +76,6 @@ class Controller:
         self.queue: WorkQueue[Key] = WorkQueue(time.monotonic)
         self.store = Store(self.queue.add)
         self.background = Background(self.queue.add, self.queue.calm)
-        self.gitops = GitOps(settings, cluster, self.background, time.time)
         prometheus = Prometheus(settings.prometheus_url, asked=_count_query) if settings.prometheus_url else None
         if prometheus is None:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
@@ -84,6 +83,7 @@ class Controller:
         policy = PromotionPolicy(settings.policy)
         self.notifications = Notifications(settings.notifications)
         self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder)
+        self.gitops = GitOps(settings, cluster, self.background, time.time, self.evidence.settled)
         self.reconciler = Reconciler(
             settings=settings,
             cluster=cluster,

@@ -20,7 +20,7 @@ from backstay.adapters.kubernetes import (
 from backstay.adapters.registry import RegistryUnavailableError
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, metrics, observe
-from backstay.controller.act import BlockedError, Hands
+from backstay.controller.act import BlockedError, Hands, PendingError
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
 from backstay.controller.gitops import GitOps
@@ -43,6 +43,9 @@ from backstay.judge.memory import Memory, edges_of
 from backstay.judge.panel import panel_of
 
 _LOG = logging.getLogger(__name__)
+
+# Whoever waits for a turn is woken when it comes; this is for the case that nobody is left to do so.
+_TURN_COMES_WITHIN = 15.0
 
 
 class Reconciler:
@@ -108,6 +111,9 @@ class Reconciler:
             # Somebody else wrote first; the decision is made again on what they wrote.
             await self._fetch(key)
             self._queue.retry(key)
+        except PendingError:
+            self._queue.add_after(key, _TURN_COMES_WITHIN)
+            metrics.RECONCILES.labels("waiting").inc()
         except NotFoundError:
             self._queue.retry(key)
         except (ApiError, BlockedError, RegistryUnavailableError) as problem:

@@ -123,9 +123,13 @@ class ReportIncident:
 
 @dataclass(frozen=True, slots=True)
 class RefreshApplication:
-    """Have Argo CD look at Git now, until it has synced this commit or one that contains it."""
+    """Have Argo CD look at Git now, until it has synced this commit or one that contains it.
+
+    It is asked how far it is with so many seconds between.
+    """
 
     commit: str
+    every: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,9 @@ from backstay.domain.status import (
 from backstay.domain.turn import Turn
 
 SYNC_PATIENCE = 300.0
-_POLL = 0.25
+# How often Argo CD is asked, in seconds: a sync is known a tenth later than it could be at most, and a crowd of
+# rollbacks that wait for a busy Argo CD does not keep it busy.
+_ASK_EVERY, _ASK_AT_LEAST_EVERY = 0.25, 5.0
 _TELL_AGAIN = 30.0
 
 
@@ -285,8 +287,9 @@ def _await_sync(turn: Turn, record: RollbackRecord) -> None:
         case NotSynced(cause):
             if cause != record.note and cause:
                 turn.note(rollback=replace(record, note=cause))
-            turn.act(RefreshApplication(record.commit))
-            turn.wake_in(_POLL)
+            every = min(max(_ASK_EVERY, (turn.now - record.pushed_at) / 10), _ASK_AT_LEAST_EVERY)
+            turn.act(RefreshApplication(record.commit, every))
+            turn.wake_in(every)
 
 
 def _finish(turn: Turn, record: RollbackRecord) -> None:
