@@ -19,7 +19,7 @@ from backstay_playground.node.api import Api, Informer
 from backstay_playground.playground import Playground
 
 # So long, in seconds, nothing may become what is waited for.
-_PATIENCE = 300.0
+_PATIENCE = 600.0
 _LOOK_EVERY = 0.02
 _PORTS = {
     "etcd": 31379,
