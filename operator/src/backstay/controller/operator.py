@@ -1,6 +1,7 @@
 """kopf watches, probes and starts; everything else is ours."""
 
 import asyncio
+import itertools
 import logging
 import os
 import time
@@ -47,7 +48,10 @@ from backstay.domain.resource import GROUP, Key
 
 _LOG = logging.getLogger(__name__)
 
+# In so many seconds all kinds are listed again, one after the other; where that would be more than a page in ten
+# seconds, later: what it takes from the API server must not grow with the number of models.
 _RESYNC = 300.0
+_SECONDS_A_PAGE = 10.0
 _LOOK_FOR_KINDS = 2.0
 _PATIENCE = 120.0
 _START_AGAIN_AFTER = 5.0
@@ -177,18 +181,23 @@ class Controller:
         return bool(answer["status"]["allowed"])
 
     async def _list(self) -> None:
-        for kind in (*CHILDREN, MODEL_DEPLOYMENT):
-            if kind not in self._missing:
-                await list_into(self.store, self.cluster, kind)
+        for kind in self._kinds():
+            await list_into(self.store, self.cluster, kind)
+
+    def _kinds(self) -> list[Kind]:
+        return [kind for kind in (*CHILDREN, MODEL_DEPLOYMENT) if kind not in self._missing]
 
     async def _resync(self) -> None:
         """Compare with full listings now and then: a watch that lost an event must not matter for long."""
-        while True:
-            await asyncio.sleep(_RESYNC)
+        kinds = self._kinds()
+        for kind in itertools.cycle(kinds):
+            await asyncio.sleep(_RESYNC / len(kinds))
             try:
-                await self._list()
+                pages = await list_into(self.store, self.cluster, kind)
             except ApiError as problem:
-                _LOG.warning("The periodic listing failed: %s", problem)
+                _LOG.warning("The periodic listing of %s failed: %s", kind, problem)
+            else:
+                await asyncio.sleep(max(0.0, pages * _SECONDS_A_PAGE - _RESYNC / len(kinds)))
 
     async def _look_for_kinds(self) -> None:
         """Wait until one of the kinds that are missing is installed; without any, forever."""
