@@ -59,15 +59,16 @@ async def _measure(contender: Contender, live: int, idle: int, seconds: float) -
             await found.add(range(live))
             figures["stable after, s"] = round(time.monotonic() - begun, 1)
             _CONSOLE.print(f"  {live} models are stable", highlight=False)
-            for first in range(live, live + idle, _BATCH):
-                batch = range(live + idle)[first : first + _BATCH]
-                await found.add(batch)
-                _CONSOLE.print(f"  {batch.stop} models are stable", highlight=False)
             begun = time.monotonic()
             await found.bump(range(live))
             figures["live after, s"] = round(time.monotonic() - begun, 1)
             await found.wait_asked(range(live))
             _CONSOLE.print(f"  {live} canaries are live", highlight=False)
+            for first in range(live, live + idle, _BATCH):
+                batch = range(live + idle)[first : first + _BATCH]
+                await found.add(batch)
+                memory = round(found.controller.memory())
+                _CONSOLE.print(f"  {batch.stop - live} more are stable: {memory} MiB", highlight=False)
             figures |= await _rest(found, seconds)
             failed, times = await _breaches(found, live)
             figures |= times

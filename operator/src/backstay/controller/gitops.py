@@ -44,7 +44,9 @@ _RETRY_AFTER = 5.0
 _REFUSED_AGAIN_AFTER = 30.0
 # Each look at an open pull request costs a fetch and two or three calls of a forge that counts them.
 _PROPOSED_AGAIN_AFTER = 10.0
-_REFRESH_EVERY = 1.0
+# How often Argo CD is asked to look at Git while it does not know a commit. Once it does, it syncs by itself, and to
+# look again would only take its time.
+_REFRESH_EVERY, _REFRESH_KNOWN_EVERY = 1.0, 30.0
 _REGISTRY_THREADS = 2
 # A timer may wake a model a little before its time.
 _ALMOST = 0.9
@@ -159,7 +161,7 @@ class GitOps:
         self._background.start(desired.key, "withdraw", lambda: self._withdraw(desired, record))
 
     def refresh(self, desired: ModelDeployment, commit: str, every: float) -> None:
-        """Start asking Argo CD how far it is, every so many seconds, and, at most once a second, to look at Git."""
+        """Start asking Argo CD how far it is, every so many seconds, and to look at Git while it lacks a commit."""
         answers, now = self._of(desired.key), self._clock()
         # The end of each look wakes the model, which asks again at once.
         if answers.sync_of != commit or now - answers.looked_at >= _ALMOST * every:
@@ -328,22 +330,26 @@ class GitOps:
         if reference is None:
             return observed.NotSynced("no Argo CD Application delivers it")
         live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
-        if not refreshes(live) and self._clock() - answers.refreshed_at >= _REFRESH_EVERY:
-            answers.refreshed_at = self._clock()
-            faults.point("before:refresh")
-            live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
-            faults.point("after:refresh")
-        return await self._synced(answers, live, commit)
-
-    async def _synced(self, answers: _Answers, live: dict[str, Any], commit: str) -> observed.Sync:
+        if answers.sync_of != commit:
+            live = await self._ask_to_refresh(answers, reference)
         state = sync_state(live)
-        same = state.revision == commit
-        if not same and state.revision and answers.source is not None:
-            same = await self.writers.of(answers.source).contains(commit, state.revision)
-        if same and state.sync_status == "Synced":
+        knows = state.revision == commit
+        if not knows and state.revision and answers.source is not None:
+            knows = await self.writers.of(answers.source).contains(commit, state.revision)
+        if knows and state.sync_status == "Synced":
             return observed.Synced(self._clock())
+        pause = _REFRESH_KNOWN_EVERY if knows else _REFRESH_EVERY
+        if not refreshes(live) and self._clock() - answers.refreshed_at >= pause:
+            await self._ask_to_refresh(answers, reference)
         cause = "" if state.automated else "the Application does not sync by itself: sync it"
         return observed.NotSynced(cause or (state.message if state.phase in ("Error", "Failed") else ""))
+
+    async def _ask_to_refresh(self, answers: _Answers, reference: ApplicationRef) -> dict[str, Any]:
+        answers.refreshed_at = self._clock()
+        faults.point("before:refresh")
+        live = await self._cluster.merge(APPLICATION, reference.namespace, reference.name, refresh_patch())
+        faults.point("after:refresh")
+        return live
 
     async def _recall(self, desired: ModelDeployment) -> None:
         self._of(desired.key).recall = await self._ask_memory(desired)
