@@ -233,10 +233,14 @@ async def test_while_prometheus_is_away_it_is_asked_every_second_for_the_tick_th
     assert loop._next(30.0) == (201.0, 180.0, 30.0)  # noqa: SLF001 - when it asks next
 
 
-async def test_who_waits_for_a_crowds_end_waits_for_a_tick_at_which_nobody_fails() -> None:
-    now = 100.0
-    loop = EvidenceLoop(None, Woken(), lambda: now)
-    ended = []
+async def test_who_waits_for_a_crowds_end_waits_for_a_tick_at_which_nobody_fails_and_for_the_drains() -> None:
+    now, drained, ended = 100.0, asyncio.Event(), list[float]()
+
+    async def calm(patience: float) -> None:
+        assert 0 < patience <= 30
+        await drained.wait()
+
+    loop = EvidenceLoop(None, Woken(), lambda: now, calm=calm)
 
     async def wait() -> None:
         await loop.settled()
@@ -258,6 +262,9 @@ async def test_who_waits_for_a_crowds_end_waits_for_a_tick_at_which_nobody_fails
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await tick(106.0, 0)
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    drained.set()
     await asyncio.wait_for(waiting, 1.0)
 
 

@@ -6,7 +6,7 @@ It begins when nothing urgent is left to the reconciles: what failed is drained 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 from backstay.domain.resource import Key
 
@@ -18,16 +18,19 @@ _PAUSE = 5.0
 _PATIENCE = 5.0
 
 
-async def _at_once(patience: float) -> None:
+Calm: TypeAlias = Callable[[float], Coroutine[Any, Any, None]]
+"""Waits until nothing urgent is left, for so many seconds at most."""
+
+
+async def at_once(patience: float) -> None:
+    """Wait for nothing."""
     del patience
 
 
 class Background:
     """Tasks that reconciles have started."""
 
-    def __init__(
-        self, changed: Callable[[Key], None], calm: Callable[[float], Coroutine[Any, Any, None]] = _at_once
-    ) -> None:
+    def __init__(self, changed: Callable[[Key], None], calm: Calm = at_once) -> None:
         self.wake = changed
         self._calm = calm
         self._tasks: dict[tuple[Key, str], asyncio.Task[None]] = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
+from backstay.controller.background import Calm, at_once
 from backstay.controller.following import Following, Interest, Standing, follow, lateness
 from backstay.controller.queue import Wake
 from backstay.controller.record import Recorder
@@ -56,11 +57,13 @@ class EvidenceLoop:
         wake: Wake,
         clock: Callable[[], float],
         recorder: Recorder | None = None,
+        calm: Calm = at_once,
     ) -> None:
         self._prometheus = prometheus
         self._wake = wake
         self._clock = clock
         self._recorder = recorder
+        self._calm = calm
         self._followed: dict[Key, Following] = {}
         self._revisions: dict[Key, frozenset[str]] = {}
         self._wanted = asyncio.Event()
@@ -115,11 +118,15 @@ class EvidenceLoop:
         return followed is not None and followed.is_quiet(backend, drained_at, self._clock())
 
     async def settled(self) -> None:
-        """Wait, where a crowd fails, until a tick finds nobody else failing; for half a minute at most."""
-        left = self._crowd_at + _CROWD_PATIENCE - self._clock()
-        if left > 0:
+        """Wait, where a crowd fails, until a tick finds nobody else failing and all are drained.
+
+        For half a minute at most after the tick at which many failed.
+        """
+        until = self._crowd_at + _CROWD_PATIENCE
+        if until > self._clock():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), left)
+                await asyncio.wait_for(self._settled.wait(), until - self._clock())
+            await self._calm(max(until - self._clock(), 0.0))
 
     def healthy(self, patience: float = 60.0) -> bool:
         """Tell whether ticks are taken as they come due."""

@@ -88,7 +88,7 @@ class Controller:
         recorder = Recorder(settings.state / "evidence")
         policy = PromotionPolicy(settings.policy)
         self.notifications = Notifications(settings.notifications)
-        self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder)
+        self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder, self.queue.calm)
         self.gitops = GitOps(settings, cluster, self.background, time.time, self.evidence.settled)
         self.reconciler = Reconciler(
             settings=settings,
