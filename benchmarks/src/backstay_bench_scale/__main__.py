@@ -4,7 +4,6 @@ import asyncio
 import random
 import shlex
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -110,7 +109,7 @@ async def _breaches(found: Scene, live: int) -> tuple[set[int], dict[str, Any]]:
     figures = {}
     for what, times in (("", single), (f"{len(crowd)} at once: ", crowd)):
         for kind, values in zip(("breach -> 0", "bad answer -> 0"), zip(*times, strict=True), strict=True):
-            figures[f"{what}{kind}, s"] = [round(of(values), 2) for of in (min, statistics.median, max)]
+            figures[f"{what}{kind}, s"] = report.spread(values)
     return {*range(len(single)), *several}, figures
 
 

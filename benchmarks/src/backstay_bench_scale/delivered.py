@@ -1,10 +1,8 @@
 """Models that Git declares and Argo CD delivers: many fail at once, until the last commit is synced."""
 
 import asyncio
-import statistics
 import tempfile
 import time
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from backstay.adapters.versionfile import read_version_file
+from backstay.adapters.argocd import refresh_patch
 from backstay_bench_scale.contender import NAMESPACE, NEW, OLD, Object, Stores, name
 from backstay_bench_scale.ours import Backstay
+from backstay_bench_scale.report import spread
 from backstay_bench_scale.scene import Scene, scene
-from backstay_playground.demo.clone import Clone, cloned
+from backstay_playground.demo.clone import cloned
+from backstay_playground.demo.crowd import check_rollback
 from backstay_playground.demo.rollouts import unix
-from backstay_playground.errors import PlaygroundError
 from backstay_playground.gitea import Gitea
 from backstay_playground.layout import repository_root, write_private
 from backstay_playground.playground import Playground
@@ -28,7 +27,6 @@ _WITHIN = 10.0
 _APPLICATIONS = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications"
 _REPOSITORY = "models"
 _TEMPLATE = repository_root() / "applications" / "argocd" / "fraud-detector-production.yaml"
-_REFRESH = {"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}}
 
 
 class Delivered(Backstay):
@@ -109,7 +107,7 @@ class Delivered(Backstay):
     def bump(self, number: int, version: str = NEW) -> tuple[str, Object]:
         """Tell Argo CD of a push, as a forge's webhook does."""
         del version
-        return f"{_APPLICATIONS}/{name(number)}", _REFRESH
+        return f"{_APPLICATIONS}/{name(number)}", refresh_patch()
 
     def rollback(self, stores: Stores, number: int) -> dict[str, Any]:
         """Return the record of a model's rollback; an empty one while there is none."""
@@ -160,10 +158,10 @@ async def crowd(models: int, console: Console) -> dict[str, Any]:
     late = sum(at > min(pushed) for at in drained.values())
     return {
         "crowd": f"{models} models",
-        "drained": _three(drained.values(), begun),
+        "drained": spread([at - begun for at in drained.values()]),
         "drained after the first push": late,
-        "pushed": _three(pushed, begun),
-        "synced": _three(synced, begun),
+        "pushed": spread([at - begun for at in pushed]),
+        "synced": spread([at - begun for at in synced]),
         "commits in Git, each right": len(records),
     }
 
@@ -182,22 +180,8 @@ def _check(contender: Delivered, models: int) -> None:
     with cloned(contender.gitea, contender.url, "main") as clone:
         commits = clone.all_rollbacks()
         for number in range(models):
-            _check_one(clone, number, commits.get(f"{NAMESPACE}/{name(number)}", []))
-
-
-def _check_one(clone: Clone, number: int, commits: list[str]) -> None:
-    if len(commits) != 1:
-        raise PlaygroundError(f"{name(number)} has {len(commits)} rollback commits, not one")
-    if clone.files(commits[0]) != [_file(number)]:
-        raise PlaygroundError(f"The rollback of {name(number)} changed {clone.files(commits[0])}")
-    declared = read_version_file((clone.folder / _file(number)).read_bytes(), name=name(number))
-    if declared.identity.version != OLD or [entry.version for entry in declared.rejected] != [NEW]:
-        raise PlaygroundError(f"{_file(number)} says {declared.identity.version} after the rollback")
-
-
-def _three(times: Iterable[float], begun: float) -> str:
-    seconds = [at - begun for at in times]
-    return " / ".join(f"{of(seconds):.1f}" for of in (min, statistics.median, max))
+            found = commits.get(f"{NAMESPACE}/{name(number)}", [])
+            check_rollback(clone, found, file=_file(number), name=name(number), good=OLD, bad=NEW)
 
 
 def _folder(number: int) -> str:

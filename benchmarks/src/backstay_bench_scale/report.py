@@ -1,6 +1,7 @@
 """docs/scale-benchmark.md and its plot, from the measured rows alone."""
 
 import json
+import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +28,11 @@ def heading(row: Row) -> str:
     """Name a row in few words."""
     idle = f" + {row[IDLE]:,} idle" if row.get(IDLE) else ""
     return f"{row[CONTENDER]}, {row[LIVE]:,}{idle}"
+
+
+def spread(values: Collection[float]) -> list[float]:
+    """Return what a row says of several values."""
+    return [round(of(values), 2) for of in (min, statistics.median, max)]
 
 
 def table(

@@ -329,9 +329,10 @@ class GitOps:
         reference = self._application(desired)
         if reference is None:
             return observed.NotSynced("no Argo CD Application delivers it")
-        live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
         if answers.sync_of != commit:
             live = await self._ask_to_refresh(answers, reference)
+        else:
+            live = await self._cluster.get(APPLICATION, reference.namespace, reference.name)
         state = sync_state(live)
         knows = state.revision == commit
         if not knows and state.revision and answers.source is not None:

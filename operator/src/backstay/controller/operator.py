@@ -192,14 +192,14 @@ class Controller:
     async def _resync(self) -> None:
         """Compare with full listings now and then: a watch that lost an event must not matter for long."""
         kinds = self._kinds()
+        pause = usual = _RESYNC / len(kinds)
         for kind in itertools.cycle(kinds):
-            await asyncio.sleep(_RESYNC / len(kinds))
+            await asyncio.sleep(pause)
             try:
-                pages = await list_into(self.store, self.cluster, kind)
+                pause = max(usual, await list_into(self.store, self.cluster, kind) * _SECONDS_A_PAGE)
             except ApiError as problem:
+                pause = usual
                 _LOG.warning("The periodic listing of %s failed: %s", kind, problem)
-            else:
-                await asyncio.sleep(max(0.0, pages * _SECONDS_A_PAGE - _RESYNC / len(kinds)))
 
     async def _look_for_kinds(self) -> None:
         """Wait until one of the kinds that are missing is installed; without any, forever."""

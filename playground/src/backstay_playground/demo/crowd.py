@@ -116,8 +116,10 @@ class Crowd:
             PlaygroundError: naming what is wrong.
         """
         clone.update()
+        rollbacks = clone.all_rollbacks()
         for target in self.targets:
-            _check_one(clone, target)
+            found = rollbacks.get(f"{target.namespace}/{MODEL}", [])
+            check_rollback(clone, found, file=target.version_file, name=MODEL, good=GOOD, bad=BAD)
         on_branch = set(clone.git("rev-list", "HEAD").split())
         for writer, commits in others.items():
             if not set(commits) <= on_branch:
@@ -241,15 +243,21 @@ def bench(playground: Playground, *, console: Console, size: int, report: Path) 
     report.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
-def _check_one(clone: Clone, target: Target) -> None:
-    rollbacks = clone.rollbacks(f"{target.namespace}/{MODEL}")
-    if len(rollbacks) != 1:
-        raise PlaygroundError(f"{target.namespace} has {len(rollbacks)} rollback commits, not one")
-    if clone.files(rollbacks[0]) != [target.version_file]:
-        raise PlaygroundError(f"The rollback of {target.namespace} changed {clone.files(rollbacks[0])}")
-    declared = read_version_file(clone.show("HEAD", target.version_file), name=MODEL)
-    if declared.identity.version != GOOD or [entry.version for entry in declared.rejected] != [BAD]:
-        raise PlaygroundError(f"{target.version_file} says {declared.identity.version} after the rollback")
+def check_rollback(  # noqa: PLR0913 - what is expected, by keyword
+    clone: Clone, commits: list[str], *, file: str, name: str, good: str, bad: str
+) -> None:
+    """Check that a model's rollback is one commit that changes its own version file alone, to the good version.
+
+    Raises:
+        PlaygroundError: naming what is wrong.
+    """
+    if len(commits) != 1:
+        raise PlaygroundError(f"{file} has {len(commits)} rollback commits, not one")
+    if clone.files(commits[0]) != [file]:
+        raise PlaygroundError(f"The rollback of {file} changed {clone.files(commits[0])}")
+    declared = read_version_file(clone.show("HEAD", file), name=name)
+    if declared.identity.version != good or [entry.version for entry in declared.rejected] != [bad]:
+        raise PlaygroundError(f"{file} says {declared.identity.version} after the rollback")
 
 
 def _idle_template() -> dict[str, Any]:
