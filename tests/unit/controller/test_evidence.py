@@ -155,6 +155,20 @@ def for_model(index: int) -> Following:
     return followed(Key("prod", f"model-{index}"))
 
 
+def test_what_is_new_is_read_once_nothing_more_comes_and_after_an_interval_at_the_latest() -> None:
+    now = 100.0
+    loop = EvidenceLoop(None, Woken(), lambda: now)
+    loop.last_tick = 100.0
+    read_at = []
+    for second in range(8):
+        now = 100.0 + 0.3 * second
+        # With memory: what has none reads stable's past first.
+        model, memory = for_model(second), Memory(tick=90.0)
+        loop.watch(model.key, Interest(model.analysis, frozenset(), model.trial, memory))
+        read_at.append(round(loop._next(2.0)[0], 2))  # noqa: SLF001 - what the loop waits for
+    assert read_at == [100.5, 100.8, 101.1, 101.4, 101.7, 102.0, 102.0, 102.1]
+
+
 async def test_when_prometheus_goes_away_every_rollout_is_told_once() -> None:
     woken = Woken()
     loop = EvidenceLoop(None, woken, lambda: 100.0)

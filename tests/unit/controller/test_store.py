@@ -1,5 +1,6 @@
 """Snapshots: an older object never replaces a newer one, and a stranger's child is not ours."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from test_decide import body as declared_body
 from backstay.adapters.kubernetes import DEPLOYMENT, MODEL_DEPLOYMENT
 from backstay.controller.store import Store
 from backstay.domain.resource import ABORT, Key
-from backstay.domain.status import RolloutState, Status
+from backstay.domain.status import RollbackRecord, RollbackState, RolloutState, Status
 
 KEY = Key("prod", "fraud")
 
@@ -62,6 +63,23 @@ def test_a_rollout_that_a_person_ends_is_drained_before_all_that_waits(rollout: 
     document["metadata"]["annotations"] = {ABORT: f"{rollout}: it is wrong"}
     Store(woken).put(document)
     assert woken.calls == [(KEY, urgent)]
+
+
+def test_what_is_tried_or_still_drained_is_at_stake() -> None:
+    live = RolloutState(id="2-1", revision="bbb", version="2", digest="", started_at=1.0, ramp_since=1.0)
+    failed = RollbackRecord("2-1", "bbb", "2", "aaa", "1", "errors", failed_at=1.0)
+    statuses = {
+        "tried": Status(rollout=live),
+        "draining": Status(rollback=failed),
+        "drained": Status(rollback=replace(failed, state=RollbackState.COMMITTING, drained_at=2.0)),
+        "stable": Status(),
+    }
+    store = Store(Woken())
+    for name, status in statuses.items():
+        document = model(5, status=status.to_dict())
+        document["metadata"] |= {"name": name, "uid": name}
+        store.put(document)
+    assert {key.name for key in store.at_stake()} == {"tried", "draining"}
 
 
 def test_a_spec_that_cannot_be_read_is_a_sentence_not_a_crash() -> None:

@@ -86,24 +86,22 @@ class Hands:
         self._promotions = promotions
         self._gates = gates
         self._incidents = incidents
-        self._gateway_known = False
         # What an object looked like after we wrote it although it held something else than what we asked for (an
         # admission webhook, a normalised quantity): without this memory it would be written for ever.
         self._settled: dict[tuple[Key, str, str], tuple[str, str]] = {}
 
     async def require_gateway(self) -> None:
-        """Make sure, once, that the API server knows the kind of object that traffic is shared by.
+        """Make sure that the kind of object that traffic is shared by has been listed.
 
         Raises:
-            BlockedError: while it does not.
+            BlockedError: while the API server does not know it.
         """
-        if self._gateway_known:
+        if self._store.has_listed(self._provider.kind):
             return
         try:
             await list_into(self._store, self._cluster, self._provider.kind)
         except MissingKindError as missing:
             raise BlockedError(_no_gateway(missing)) from missing
-        self._gateway_known = True
 
     async def carry_out(  # noqa: C901, PLR0912 - one case for each action
         self, desired: ModelDeployment, action: Action

@@ -34,8 +34,9 @@ _LOOKS_BACK = 240
 _LEARN_AT_ONCE = 50
 _TOGETHER = 60.0
 _LEARN_AGAIN_AFTER = 5.0
-# What is new is read between the ticks, together with what else is new by then.
-_NEW_AT_MOST_EVERY = 0.5
+# What is new is read between the ticks, so many seconds after the last that came, and after so many at most: after a
+# restart all are new, and what they missed is read at once for all.
+_NEW_AFTER, _NEW_AT_MOST_AFTER = 0.5, 5.0
 # How often Prometheus is asked while it does not answer: a drain is not to wait for the next tick after its return.
 _AWAY_TRY_EVERY = 1.0
 # How many models a second are woken only to write down how far they are: what this takes from the API server must not
@@ -70,6 +71,8 @@ class EvidenceLoop:
         self._lacking = asyncio.Event()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
         self.last_tick = clock()
+        # When the last new model came.
+        self._new_at = 0.0
         # What the last tick failed with: it is told once, not every tick.
         self._problem = ""
         # The tick at which a crowd failed or somebody after it, by interval; and when a crowd did last.
@@ -84,6 +87,7 @@ class EvidenceLoop:
         self._followed[key] = follow(known, key, interest, now=self._clock())
         self._revisions[key] = interest.revisions
         if known is None:
+            self._new_at = self._clock()
             self._wanted.set()
         if self._followed[key].lacks_history:
             self._lacking.set()
@@ -169,9 +173,12 @@ class EvidenceLoop:
             and not followed.lacks_history
         ]
         if behind:
-            away = all(followed.unavailable for followed in behind)
-            pause = min(_AWAY_TRY_EVERY, interval) if away else _NEW_AT_MOST_EVERY
-            return max(self._clock(), self.last_tick + pause), latest, interval
+            if all(followed.unavailable for followed in behind):
+                at = self.last_tick + min(_AWAY_TRY_EVERY, interval)
+            else:
+                quiet = max(self.last_tick, self._new_at) + _NEW_AFTER
+                at = min(quiet, self.last_tick + min(_NEW_AT_MOST_AFTER, interval))
+            return max(self._clock(), at), latest, interval
         return latest + interval + lateness(interval), latest + interval, interval
 
     async def _tick(self, interval: float, due: float) -> None:

@@ -133,6 +133,8 @@ class Controller:
         for kind in self._missing:
             _LOG.warning("The API server does not know %s; models wait until it is installed", kind)
         await self._list()
+        for key in self.store.at_stake():
+            self.queue.add(key, urgent=True)
         workers = [
             *(self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)),
             *(self.queue.work(self.reconciler.reconcile, urgent_only=True) for _ in range(_FOR_DRAINS)),
@@ -319,10 +321,10 @@ async def _set_aside() -> None:
     stay, a quarter as many pile up as garbage, and the process grows by it.
     """
     while True:
+        await asyncio.sleep(_SET_ASIDE_EVERY)
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        await asyncio.sleep(_SET_ASIDE_EVERY)
 
 
 def _count_request(verb: str, code: int) -> None:

@@ -242,12 +242,13 @@ class Reconciler:
         if current and _essence(status) == _essence(snapshot.status):
             if status.to_dict() == snapshot.status.to_dict():
                 return
-            wrote_at, turn = self._written.get(key, 0.0), self._evidence.turn(key)
-            left = self._settings.progress - (now - wrote_at)
-            if turn is None and left > 0:
+            wrote_at = self._written.get(key, 0.0)
+            if status.rollout is not None:
+                # What is live has its turn once it is followed, which nothing is before its first look.
+                if (self._evidence.turn(key) or 0.0) <= wrote_at:
+                    return
+            elif (left := self._settings.progress - (now - wrote_at)) > 0:
                 self._queue.add_after(key, left)
-                return
-            if turn is not None and turn <= wrote_at:
                 return
         document = status.to_dict()
         document["observedGeneration"] = snapshot.generation

@@ -20,7 +20,7 @@ from backstay.controller.packed import pack, unpack
 from backstay.controller.queue import Wake
 from backstay.domain.resource import Claim, Key, ModelDeployment
 from backstay.domain.rollout import aborted
-from backstay.domain.status import Status
+from backstay.domain.status import RollbackState, Status
 
 _GONE_KEPT = 1000
 # Those that are worked on now are looked at several times.
@@ -95,10 +95,15 @@ class Store:
         self._gone: dict[str, int] = {}
         # Who declares to take the same requests.
         self._claims: dict[Claim, set[Key]] = {}
+        self._listed: set[Kind] = set()
 
     def statuses(self) -> dict[Key, Status]:
         """Return the status of every ModelDeployment, less the judge's memory; may be called from another thread."""
         return {key: model.status for key, model in list(self._models.items())}
+
+    def at_stake(self) -> list[Key]:
+        """Return those of which a version is tried or still drained: requests may fail while nobody looks at them."""
+        return [key for key, model in self._models.items() if _at_stake(model.status)]
 
     def snapshot(self, key: Key) -> Snapshot | None:
         """Return a ModelDeployment as last seen."""
@@ -204,7 +209,8 @@ class Store:
                 self.put_child(kind, body)
 
     def keep_only(self, kind: Kind, uids: AbstractSet[str], version: int) -> None:
-        """Drop the objects of one kind that a full listing does not have, unless they are newer than the listing."""
+        """End a full listing: drop the objects of its kind that it does not have, unless they are newer than it."""
+        self._listed.add(kind)
         if kind is MODEL_DEPLOYMENT:
             for key, model in list(self._models.items()):
                 if model.uid not in uids and model.version <= version:
@@ -215,10 +221,19 @@ class Store:
                 if slot[0] == kind.kind and child.uid not in uids:
                     self._remove(key, slot, child.uid, version)
 
+    def has_listed(self, kind: Kind) -> bool:
+        """Tell whether there was a full listing of a kind."""
+        return kind in self._listed
+
     def owned(self, key: Key, uid: str) -> Children:
         """Return the children that belong to this very ModelDeployment, not to a former one of its name."""
         children = self.children.get(key, Children())
         return Children({slot: child for slot, child in children.objects.items() if child.owner == uid})
+
+
+def _at_stake(status: Status) -> bool:
+    draining = status.rollback is not None and status.rollback.state is RollbackState.DRAINING
+    return status.rollout is not None or draining
 
 
 def _unmanaged(meta: Mapping[str, Any]) -> Object:
