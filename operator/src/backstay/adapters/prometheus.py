@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import requests
@@ -90,11 +89,13 @@ class Prometheus:
             PrometheusUnavailableError: when Prometheus does not answer.
         """
         wanted = "|".join(sorted(re.escape(revision) for revision in revisions))
+        # Every template, and every bucket, has the same pods. Nothing is kept longer: there are always new ones.
+        places = _Places()
         values: list[dict[str, Mapping[Key, Values]]] = [{} for _ in ticks]
         problems: dict[str, str] = {}
         for template in templates:
             try:
-                answers = self._ask(template.replace(REVISIONS, wanted), ticks)
+                answers = self._ask(template.replace(REVISIONS, wanted), ticks, places)
             except _RefusedError as refused:
                 problems[template] = f"Prometheus at {self._url} answers with an error: {refused}"
             else:
@@ -102,9 +103,9 @@ class Prometheus:
                     at_tick[template] = answer
         return [Reading(tick, at_tick, problems) for tick, at_tick in zip(ticks, values, strict=True)]
 
-    def _ask(self, query: str, ticks: Sequence[float]) -> list[Mapping[Key, Values]]:
+    def _ask(self, query: str, ticks: Sequence[float], places: "_Places") -> list[Mapping[Key, Values]]:
         try:
-            found = _by_model(self._series(f"sum by ({_LABELS}) ({query})", ticks), ticks)
+            found = _by_model(self._series(f"sum by ({_LABELS}) ({query})", ticks), ticks, places)
         except requests.RequestException as problem:
             self._asked("unavailable")
             raise PrometheusUnavailableError(
@@ -147,21 +148,25 @@ def _index(at: Any, ticks: Sequence[float], step: float) -> int:
     return round((float(at) - ticks[0]) / step) if len(ticks) > 1 else 0
 
 
-@lru_cache(maxsize=2**16)
-def _place(namespace: str, model: str, revision: str, pod: str, track: str) -> tuple[Key, Place] | None:
-    """Say where a series comes from; None for one that is not labelled like a pod of ours."""
-    if track not in _TRACKS or not (namespace and model and revision and pod):
-        return None
-    return Key(namespace, model), Place(Backend(revision, _TRACKS[track]), pod)
+class _Places(dict[tuple[str, ...], tuple[Key, Place] | None]):
+    """Where series come from, by the values of `_NAMES`; None for one that is not labelled like a pod of ours."""
+
+    def __missing__(self, labels: tuple[str, ...]) -> tuple[Key, Place] | None:
+        namespace, model, revision, pod, track = labels
+        ours = track in _TRACKS and namespace and model and revision and pod
+        place = self[labels] = (Key(namespace, model), Place(Backend(revision, _TRACKS[track]), pod)) if ours else None
+        return place
 
 
-def _by_model(series: Iterable[Mapping[str, Any]], ticks: Sequence[float]) -> list[Mapping[Key, Values]]:
+def _by_model(
+    series: Iterable[Mapping[str, Any]], ticks: Sequence[float], places: _Places
+) -> list[Mapping[Key, Values]]:
     found: list[dict[Key, dict[Place, Value]]] = [{} for _ in ticks]
     buckets: list[dict[tuple[Key, Place], dict[str, float]]] = [{} for _ in ticks]
     step = _step(ticks)
     for entry in series:
         labels = entry["metric"]
-        where = _place(*(labels.get(name, "") for name in _NAMES))
+        where = places[tuple([labels.get(name, "") for name in _NAMES])]
         if where is None:
             continue
         key, place = where

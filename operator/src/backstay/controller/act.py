@@ -296,6 +296,7 @@ class Hands:
                 await self._cluster.delete(kind, desired.key.namespace, name)
                 faults.point(f"after:retire-{what}")
                 self._store.drop_child(kind, live)
+            self._settled.pop((desired.key, kind.kind, name), None)
 
     async def _announce(self, key: Key, desired: ModelDeployment, action: Announce) -> None:
         """Send an Event. Events inform people; losing one must never hold up a drain."""

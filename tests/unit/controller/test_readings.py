@@ -1,0 +1,56 @@
+"""What is read of Prometheus: nothing of it is kept but by whoever asked."""
+
+import itertools
+import tracemalloc
+from typing import Any
+
+import pytest
+from prometheus_api_client import PrometheusConnect
+
+from backstay.adapters.prometheus import Place, Prometheus
+from backstay.domain.observed import Backend
+from backstay.domain.resource import Key
+
+_PODS = 1000
+
+
+def test_each_pod_is_found_by_its_labels_and_what_has_none_of_ours_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = {
+        "namespace": "prod",
+        "modeldeployment": "fraud",
+        "revision": "aaa",
+        "pod": "fraud-1",
+        "track": "primary",
+    }
+    strange: list[dict[str, str]] = [{}, {**ours, "track": "spare"}, {**ours, "pod": ""}]
+    answer = [{"metric": labels, "value": [100.0, "7"]} for labels in (*strange, ours)]
+    monkeypatch.setattr(PrometheusConnect, "custom_query", lambda *_, **__: answer)
+    (reading,) = Prometheus("http://prometheus").read(["requests"], ["aaa"], [100.0])
+    assert reading.values == {"requests": {Key("prod", "fraud"): {Place(Backend("aaa"), "fraud-1"): 7.0}}}
+
+
+def test_pods_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count()
+
+    def new_pods(*_: Any, **__: Any) -> list[dict[str, Any]]:
+        names = [f"{next(numbers):08}" for _ in range(_PODS)]
+        labels = {"namespace": "prod", "track": "primary"}
+        return [
+            {"metric": {**labels, "modeldeployment": n, "revision": n, "pod": n}, "value": [100.0, "7"]} for n in names
+        ]
+
+    monkeypatch.setattr(PrometheusConnect, "custom_query", new_pods)
+    prometheus = Prometheus("http://prometheus")
+    tracemalloc.start()
+    try:
+        prometheus.read(["requests"], [], [100.0])
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            (reading,) = prometheus.read(["requests"], [], [100.0])
+            assert len(reading.values["requests"]) == _PODS
+            del reading
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A pod's labels alone are some hundred bytes.
+    assert (after - before) / (5 * _PODS) < 10
