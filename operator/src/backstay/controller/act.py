@@ -155,7 +155,7 @@ class Hands:
             case RefreshApplication(commit, every):
                 self._gitops.refresh(desired, commit, every)
             case RememberStable(version):
-                if not await self._gitops.remember(desired, version):
+                if not await self._gitops.stable_versions.remember(desired, version):
                     raise PendingError
             case Announce():
                 await self._announce(key, desired, action)

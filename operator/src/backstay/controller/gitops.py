@@ -1,11 +1,7 @@
 """Git, Argo CD and the registry, asked in the background: a reconcile reads the last answer, a new one wakes it."""
 
-import asyncio
-import json
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,18 +21,18 @@ from backstay.adapters.gitcommand import GitError
 from backstay.adapters.gitlocate import Located
 from backstay.adapters.giturl import GitUrlError
 from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
-from backstay.adapters.registry import Registry, RegistryUnavailableError, alias, promotion_tag
+from backstay.adapters.registry import RegistryUnavailableError
 from backstay.adapters.versionfile import VersionFileError
 from backstay.controller import faults
 from backstay.controller.background import Background
 from backstay.controller.gitwriter import GitWriters
 from backstay.controller.settings import Settings
+from backstay.controller.stableversions import StableVersions
 from backstay.controller.writeback import RollbackWriter
 from backstay.domain import observed
 from backstay.domain.resource import GROUP, KIND, TRACKING_ID, Key, ModelDeployment, ModelIdentity
 from backstay.domain.status import RollbackRecord, Served
 from backstay.domain.turn import rollback_id
-from backstay.domain.units import timestamp
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +43,6 @@ _PROPOSED_AGAIN_AFTER = 10.0
 # How often Argo CD is asked to look at Git while it does not know a commit. Once it does, it syncs by itself, and to
 # look again would only take its time.
 _REFRESH_EVERY, _REFRESH_KNOWN_EVERY = 1.0, 30.0
-_REGISTRY_THREADS = 2
 # A timer may wake a model a little before its time.
 _ALMOST = 0.9
 
@@ -100,16 +95,12 @@ class GitOps:
         self._settled = settled
         self.writers = GitWriters(settings)
         self._rollbacks = RollbackWriter(self.writers, clock)
-        self._registries: dict[str, Registry] = {}
-        self._registry_threads = ThreadPoolExecutor(max_workers=_REGISTRY_THREADS, thread_name_prefix="registry")
-        # How many are telling the registry, each in a worker that other models lack meanwhile; and who waits for that.
-        self._telling = 0
-        self._to_tell: OrderedDict[Key, None] = OrderedDict()
+        self.stable_versions = StableVersions(background.wake, clock, lambda: self.cluster_name)
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a deleted ModelDeployment."""
         self._answers.pop(key, None)
-        self._to_tell.pop(key, None)
+        self.stable_versions.forget(key)
 
     def recalled(self, key: Key) -> observed.Recall:
         """Return what registry and Git remember, as far as they have been asked."""
@@ -167,44 +158,6 @@ class GitOps:
         if answers.sync_of != commit or now - answers.looked_at >= _ALMOST * every:
             answers.looked_at = now
             self._background.start(desired.key, "refresh", lambda: self._refresh(desired, commit))
-
-    async def remember(self, desired: ModelDeployment, version: str) -> bool:
-        """Move the registry's alias, and note on the version since when it is stable here.
-
-        Returns False where too many wait for the registry already; the model is woken when its turn has come.
-
-        Raises:
-            RegistryUnavailableError: when the registry does not take it.
-        """
-        if self._telling >= _REGISTRY_THREADS:
-            self._to_tell[desired.key] = None
-            return False
-        model, registry, tag = (
-            desired.plan.model.name,
-            self._registry(desired),
-            promotion_tag(self.cluster_name, desired.key),
-        )
-        note = {
-            "target": f"{self.cluster_name} {desired.key}",
-            "at": timestamp(self._clock()),
-            "by": desired.plan.model.promoted_by,
-            "evidence": f"configmap/{desired.key.namespace}/{desired.key.name}-evidence",
-        }
-
-        def write() -> None:
-            registry.set_stable_version(model, alias(self.cluster_name, desired.key), version)
-            registry.note(model, version, tag, json.dumps(note, ensure_ascii=False))
-
-        self._telling += 1
-        try:
-            faults.point("before:alias")
-            await self._in_registry(write)
-            faults.point("after:alias")
-        finally:
-            self._telling -= 1
-            if self._to_tell:
-                self._background.wake(self._to_tell.popitem(last=False)[0])
-        return True
 
     def _of(self, key: Key) -> _Answers:
         return self._answers.setdefault(key, _Answers())
@@ -357,16 +310,15 @@ class GitOps:
 
     async def _ask_memory(self, desired: ModelDeployment) -> observed.Recall:
         """Ask the registry's alias first, then the version file's history; no answer at all is never "first"."""
-        model, registry_problem, version = desired.plan.model, "", ""
+        registry_problem, version = "", ""
         try:
-            name = alias(self.cluster_name, desired.key)
-            version = await self._in_registry(lambda: self._registry(desired).stable_version(model.name, name))
+            version = await self.stable_versions.recall(desired)
         except RegistryUnavailableError as problem:
             registry_problem = str(problem)
         history, git_problem = await self._history(desired)
         if version:
             known = next((identity for identity in history if identity.version == version), None)
-            return observed.ServedBefore(known or ModelIdentity(model.name, version))
+            return observed.ServedBefore(known or ModelIdentity(desired.plan.model.name, version))
         earlier = next((identity for identity in history if _eligible(identity, desired)), None)
         if earlier is not None:
             return observed.ServedBefore(earlier)
@@ -383,15 +335,6 @@ class GitOps:
         except (*PERMANENT, *PASSING) as problem:
             return (), str(problem)
         return (located.identity, *(version.identity for version in located.history)), ""
-
-    def _registry(self, desired: ModelDeployment) -> Registry:
-        uri = desired.registry_uri
-        if uri not in self._registries:
-            self._registries[uri] = Registry(uri)
-        return self._registries[uri]
-
-    async def _in_registry(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._registry_threads, work)
 
 
 def _set_by(located: Located, version: str) -> str:
