@@ -33,6 +33,19 @@ async def test_one_of_a_name_runs_for_a_key_and_the_key_is_woken_when_it_ends() 
     assert not tasks.busy(KEY, "write")
 
 
+async def test_what_has_nothing_new_wakes_nobody() -> None:
+    woken: list[Key] = []
+    tasks = Background(woken.append)
+
+    async def work(*, found: bool) -> bool:
+        return found
+
+    tasks.start(KEY, "locate", lambda: work(found=False))
+    tasks.start(OTHER, "locate", lambda: work(found=True))
+    await asyncio.sleep(0.01)
+    assert (woken, tasks.busy(KEY, "locate")) == ([OTHER], False)
+
+
 async def test_after_an_unforeseen_failure_the_key_is_woken_only_after_a_pause(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,8 @@
 """Work beside the reconciles: one task of a name at a time for a ModelDeployment, which is woken when it ends.
 
+What returns False has nothing new to tell, and wakes nobody: the look would only start the same again, and where many
+are in the queue for longer than the pause between two tries, all would be there for ever.
+
 It begins when nothing urgent is left to the reconciles: what failed is drained before anything is told to anybody.
 """
 
@@ -18,6 +21,7 @@ _PAUSE = 5.0
 _PATIENCE = 5.0
 
 
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, bool | None]]
 Calm: TypeAlias = Callable[[float], Coroutine[Any, Any, None]]
 """Waits until nothing urgent is left, for so many seconds at most."""
 
@@ -39,7 +43,7 @@ class Background:
         """Tell whether such a task is running."""
         return (key, name) in self._tasks
 
-    def start(self, key: Key, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(self, key: Key, name: str, work: Work) -> None:
         """Start a task, unless one of its name is running for the key."""
         if not self.busy(key, name):
             self._tasks[key, name] = asyncio.create_task(self._run(key, name, work))
@@ -51,13 +55,15 @@ class Background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: Key, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run(self, key: Key, name: str, work: Work) -> None:
+        news: bool | None = True
         try:
             await self._calm(_PATIENCE)
-            await work()
+            news = await work()
         except Exception:  # noqa: BLE001 - logged; whoever is woken asks again
             _LOG.exception("%s: %s did not end well", key, name)
             await asyncio.sleep(_PAUSE)
         finally:
             del self._tasks[key, name]
-            self.wake(key)
+            if news is not False:
+                self.wake(key)

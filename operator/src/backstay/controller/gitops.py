@@ -224,7 +224,7 @@ class GitOps:
         source = await self.source(desired)
         return await self.writers.of(source).locate(source.path, desired.key.name)
 
-    async def _locate(self, desired: ModelDeployment) -> None:
+    async def _locate(self, desired: ModelDeployment) -> bool:
         answers = self._of(desired.key)
         answers.answered_at = self._clock()
         try:
@@ -234,10 +234,11 @@ class GitOps:
                 version = desired.plan.model.version
                 _LOG.info("%s: the commit of version %s is not known yet: %s", desired.key, version, problem)
             answers.unlocated = str(problem)
-            return
+            return False
         commit = _set_by(located, desired.plan.model.version)
         if commit:
             answers.brought_by = (desired.generation, commit, located.changed_by)
+        return bool(commit)
 
     async def _locate_rollback(self, desired: ModelDeployment, record: RollbackRecord) -> None:
         try:
