@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prometheus_api_client import PrometheusConnect
 
+from backstay.adapters import prometheus
 from backstay.adapters.prometheus import Place, Prometheus
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Key
@@ -29,6 +30,28 @@ def test_each_pod_is_found_by_its_labels_and_what_has_none_of_ours_is_left_out(m
     assert reading.values == {"requests": {Key("prod", "fraud"): {Place(Backend("aaa"), "fraud-1"): 7.0}}}
 
 
+def test_many_revisions_are_asked_for_in_parts_whose_answers_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "_AT_ONCE", 2)
+    asked: list[str] = []
+
+    def answer(_: Any, query: str, **__: Any) -> list[dict[str, Any]]:
+        asked.append(query)
+        labels = {"namespace": "prod", "modeldeployment": "fraud", "track": "primary"}
+        return [
+            {"metric": {**labels, "revision": one, "pod": f"fraud-{one}"}, "value": [100.0, "7"]}
+            for one in ("aaa", "bbb", "ccc")
+            if one in query
+        ]
+
+    monkeypatch.setattr(PrometheusConnect, "custom_query", answer)
+    templates = ['requests{revision=~"$revisions"}', "of no revision"]
+    (reading,) = Prometheus("http://prometheus").read(templates, ["ccc", "bbb", "aaa"], [100.0])
+    parts = ('"aaa|bbb"', '"ccc"', "no revision")
+    assert all(part in query for part, query in zip(parts, asked, strict=True))
+    places = {Place(Backend(one), f"fraud-{one}"): 7.0 for one in ("aaa", "bbb", "ccc")}
+    assert reading.values == {templates[0]: {Key("prod", "fraud"): places}, templates[1]: {}}
+
+
 def test_pods_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = itertools.count()
 
@@ -40,13 +63,13 @@ def test_pods_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPa
         ]
 
     monkeypatch.setattr(PrometheusConnect, "custom_query", new_pods)
-    prometheus = Prometheus("http://prometheus")
+    client = Prometheus("http://prometheus")
     tracemalloc.start()
     try:
-        prometheus.read(["requests"], [], [100.0])
+        client.read(["requests"], [], [100.0])
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(5):
-            (reading,) = prometheus.read(["requests"], [], [100.0])
+            (reading,) = client.read(["requests"], [], [100.0])
             assert len(reading.values["requests"]) == _PODS
             del reading
         after, _ = tracemalloc.get_traced_memory()

@@ -22,6 +22,8 @@ REVISIONS = "$revisions"
 
 _NAMES = ("namespace", "modeldeployment", "revision", "pod", "track")
 _LABELS = ", ".join((*_NAMES, "le"))
+# So many revisions are asked for in one query.
+_AT_ONCE = 4000
 _TRACKS = {str(track): track for track in Track}
 
 
@@ -74,6 +76,8 @@ class Prometheus:
     def read(self, templates: Collection[str], revisions: Iterable[str], ticks: Sequence[float]) -> list[Reading]:
         """Read every pod's value of every template, with one query for each template however many ticks there are.
 
+        Beyond some thousand revisions it is one for each so many: an answer has to fit into memory while it is parsed.
+
         Args:
             templates: PromQL whose series carry the labels of our pods (and ``le``, for a classic histogram).
             revisions: what ``$revisions`` in a template stands for.
@@ -88,19 +92,21 @@ class Prometheus:
         Raises:
             PrometheusUnavailableError: when Prometheus does not answer.
         """
-        wanted = "|".join(sorted(re.escape(revision) for revision in revisions))
+        escaped = sorted(re.escape(revision) for revision in revisions)
+        parts = ["|".join(escaped[at : at + _AT_ONCE]) for at in range(0, max(len(escaped), 1), _AT_ONCE)]
         # Every template, and every bucket, has the same pods. Nothing is kept longer: there are always new ones.
         places = _Places()
         values: list[dict[str, Mapping[Key, Values]]] = [{} for _ in ticks]
         problems: dict[str, str] = {}
         for template in templates:
+            queries = [template.replace(REVISIONS, part) for part in parts]
             try:
-                answers = self._ask(template.replace(REVISIONS, wanted), ticks, places)
+                answers = [self._ask(query, ticks, places) for query in dict.fromkeys(queries)]
             except _RefusedError as refused:
                 problems[template] = f"Prometheus at {self._url} answers with an error: {refused}"
             else:
-                for at_tick, answer in zip(values, answers, strict=True):
-                    at_tick[template] = answer
+                for at_tick, *found in zip(values, *answers, strict=True):
+                    at_tick[template] = _joined(found)
         return [Reading(tick, at_tick, problems) for tick, at_tick in zip(ticks, values, strict=True)]
 
     def _ask(self, query: str, ticks: Sequence[float], places: "_Places") -> list[Mapping[Key, Values]]:
@@ -146,6 +152,17 @@ def _step(ticks: Sequence[float]) -> float:
 def _index(at: Any, ticks: Sequence[float], step: float) -> int:
     """Tell which tick a sample is of; an instant query's is of the only one, whatever time Prometheus puts to it."""
     return round((float(at) - ticks[0]) / step) if len(ticks) > 1 else 0
+
+
+def _joined(found: Sequence[Mapping[Key, Values]]) -> Mapping[Key, Values]:
+    """Put the parts of an answer together; a model's revisions may be in several."""
+    if len(found) == 1:
+        return found[0]
+    joined: dict[Key, dict[Place, Value]] = {}
+    for part in found:
+        for key, values in part.items():
+            joined.setdefault(key, {}).update(values)
+    return joined
 
 
 class _Places(dict[tuple[str, ...], tuple[Key, Place] | None]):
