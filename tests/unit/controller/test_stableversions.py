@@ -65,6 +65,20 @@ async def test_two_wait_for_the_registry_and_the_others_are_woken_in_turn(regist
     assert len(registry.told) == 3
 
 
+async def test_who_comes_before_its_turn_waits_for_it_no_longer(registry: SlowRegistry) -> None:
+    woken: list[Key] = []
+    stable = versions(woken.append)
+    telling = [asyncio.create_task(stable.remember(model(number), "1")) for number in range(2)]
+    await asyncio.sleep(0)
+    assert [await stable.remember(model(number), "1") for number in (2, 3, 4)] == [False] * 3
+    registry.may.set()
+    await asyncio.gather(*telling)
+    assert woken == [model(2).key, model(3).key]
+    assert await stable.remember(model(4), "1")
+    assert await stable.remember(model(2), "1")
+    assert woken == [model(2).key, model(3).key]
+
+
 async def test_a_registry_that_refuses_gives_its_place_to_the_next(registry: SlowRegistry) -> None:
     woken: list[Key] = []
     stable = versions(woken.append)
