@@ -136,6 +136,15 @@ async def test_an_urgent_key_goes_before_all_that_wait_also_when_it_waits_alread
     assert await worked(queue, until=5) == ["d", "e", "a", "b", "c"]
 
 
+async def test_what_is_put_first_comes_before_the_others_and_after_what_is_urgent() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    for key in "abcd":
+        queue.add(key)
+    queue.add("c", urgent=True)
+    queue.put_first(["d", "b", "absent"])
+    assert await worked(queue, until=4) == ["c", "d", "b", "a"]
+
+
 async def test_it_is_calm_once_the_urgent_keys_have_been_worked_on() -> None:
     queue: WorkQueue[str] = WorkQueue(Clock())
     gates, order = {"urgent": asyncio.Event(), "other": asyncio.Event()}, list[str]()

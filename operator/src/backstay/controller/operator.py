@@ -133,8 +133,7 @@ class Controller:
         for kind in self._missing:
             _LOG.warning("The API server does not know %s; models wait until it is installed", kind)
         await self._list()
-        for key in self.store.at_stake():
-            self.queue.add(key, urgent=True)
+        self.queue.put_first(self.store.at_stake())
         workers = [
             *(self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)),
             *(self.queue.work(self.reconciler.reconcile, urgent_only=True) for _ in range(_FOR_DRAINS)),

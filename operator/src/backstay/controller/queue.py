@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import random
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
@@ -60,6 +60,11 @@ class WorkQueue(Generic[K]):
         if key not in self._urgent:
             waiting.setdefault(key, self._clock() if since is None else since)
         self._changed.set()
+
+    def put_first(self, keys: Iterable[K]) -> None:
+        """Let keys that wait come before all others that are not urgent."""
+        first = {key: self._ready.pop(key) for key in keys if key in self._ready}
+        self._ready = first | self._ready
 
     async def calm(self, patience: float) -> None:
         """Wait until no urgent key waits, is worked on or is to be tried again, for so many seconds at most."""

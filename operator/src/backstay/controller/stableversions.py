@@ -55,7 +55,7 @@ class StableVersions:
             self._to_tell[desired.key] = None
             return False
         key, model, cluster = desired.key, desired.plan.model, self._cluster()
-        # It may come before its turn; another is woken in its place then.
+        # It may come before its turn, which is another's then.
         self._to_tell.pop(key, None)
         note = {
             "target": f"{cluster} {key}",
