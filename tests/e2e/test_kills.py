@@ -39,6 +39,7 @@ NOT_IN_A_PROMOTION = {
 NOT_IN_A_ROLLBACK = {
     "restore": "nobody meddles with what the controller made",
     "old-plan": "no earlier rollout has left a plan of the new version",
+    "config": "the stable version stays the same",
     "stable-service": "the stable version stays the same",
     "alias": "the registry's alias stays on the stable version",
     "pull-request": "the branch takes commits",
@@ -137,10 +138,9 @@ def points(writes: Iterable[str]) -> set[str]:
 
 def wait_until_settled(delivery: Any) -> None:
     """Wait for what is written last of all that makes a version the stable one."""
-    facts = (f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
+    where = (f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
     delivery.wait_until(
-        "the stable version's facts are there",
-        lambda: delivery.kubectl("get", "configmap", f"{MODEL}-model-config", *facts) != "",
+        "the stable version's Service is there", lambda: delivery.kubectl("get", "service", MODEL, *where) != ""
     )
 
 

@@ -33,6 +33,14 @@ def test_the_server_is_told_its_version_and_the_template_wins() -> None:
     assert (env["SERVING_THRESHOLD"], env["LOG_LEVEL"]) == ("0.5", "debug")
 
 
+def test_the_stable_service_tells_which_facts_were_applied() -> None:
+    first, again, later = (
+        manifests.stable_service(desired, "abc", desired.plan)["metadata"]["annotations"][manifests.FACTS]
+        for desired in (declared("1"), declared("1"), declared("2"))
+    )
+    assert first == again != later
+
+
 @pytest.mark.parametrize("track", list(Track))
 def test_names_fit_into_a_service_name(track: Track) -> None:
     assert len(manifests.workload_name("m" * 40, Backend("0123456789", track))) <= 63

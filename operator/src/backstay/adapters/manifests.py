@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 NAME = f"{GROUP}/name"
 REVISION = f"{GROUP}/revision"
 TRACK = f"{GROUP}/track"
+FACTS = f"{GROUP}/facts"
 SELECTOR = f"{MANAGED_BY}=backstay"
 PORT_NAME = "http"
 # The same for every revision, so that a route may point at revisions that listen on different ports.
@@ -158,9 +160,14 @@ def service(desired: ModelDeployment, backend: Backend, plan: Plan) -> Object:
 
 
 def stable_service(desired: ModelDeployment, revision: str, plan: Plan) -> Object:
-    """Build the Service named after the ModelDeployment, for callers inside the cluster."""
+    """Build the Service named after the ModelDeployment, for callers inside the cluster.
+
+    It bears the digest of the stable version's facts, so that it tells whether their ConfigMap was applied.
+    """
     selector = {NAME: desired.key.name, REVISION: revision, TRACK: str(Track.PRIMARY)}
-    return _of(SERVICE, metadata(desired, desired.key.name), spec={"selector": selector, "ports": [_port(plan)]})
+    meta = metadata(desired, desired.key.name)
+    meta["annotations"] |= {FACTS: digest(facts(desired, plan))}
+    return _of(SERVICE, meta, spec={"selector": selector, "ports": [_port(plan)]})
 
 
 def _port(plan: Plan) -> Object:
@@ -216,6 +223,11 @@ def others(meta: Mapping[str, Any]) -> list[Object]:
         and entry.get("subresource") != "status"
         and "f:spec" in entry.get("fieldsV1", {})
     ]
+
+
+def digest(body: Object) -> str:
+    """Return what two objects have in common only if they are the same."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def is_as_wanted(wanted: Object, live: Object) -> bool:

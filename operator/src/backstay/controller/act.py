@@ -1,10 +1,8 @@
 """Carrying out actions. Every act is idempotent: what is already so is left alone."""
 
-import hashlib
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import assert_never
 
 from backstay.adapters import manifests
 from backstay.adapters.kubernetes import (
@@ -126,10 +124,9 @@ class Hands:
                 )
                 await self._ensure(desired, SERVICE, manifests.service(desired, backend, plan), "service")
             case EnsureStableService(revision, plan):
-                await self._ensure(
-                    desired, SERVICE, manifests.stable_service(desired, revision, plan), "stable-service"
-                )
-                await self._publish(desired, manifests.facts(desired, plan))
+                service = manifests.stable_service(desired, revision, plan)
+                await self._publish(desired, manifests.facts(desired, plan), service)
+                await self._ensure(desired, SERVICE, service, "stable-service")
             case Retire():
                 await self._retire(desired, action)
             case RecallStable():
@@ -190,7 +187,7 @@ class Hands:
         if live is not None and "deletionTimestamp" in live["metadata"]:
             raise BlockedError(f"Waiting for the former {kind.kind} {body['metadata']['name']} to be gone")
         if live is not None and (
-            manifests.is_as_wanted(body, live) or self._is_settled(desired.key, kind, live, _digest(body))
+            manifests.is_as_wanted(body, live) or self._is_settled(desired.key, kind, live, manifests.digest(body))
         ):
             return
         if live is None:
@@ -204,7 +201,7 @@ class Hands:
             applied = await self._cluster.replace_spec(kind, body)
             faults.point("after:restore")
         if not manifests.is_as_wanted(body, applied):
-            self._settle(desired.key, kind, applied, _digest(body))
+            self._settle(desired.key, kind, applied, manifests.digest(body))
         self._store.put_child(kind, applied)
 
     def _settle(self, key: Key, kind: Kind, written: Object, wanted: str = "") -> None:
@@ -225,15 +222,14 @@ class Hands:
         whose = "a former ModelDeployment of this name" if owner else "somebody else"
         raise BlockedError(f"{kind.kind} {name} belongs to {whose}: it must be gone before it can be made for this one")
 
-    async def _publish(self, desired: ModelDeployment, body: Object) -> None:
-        """Apply the ConfigMap of facts when they changed; it is not watched."""
-        slot = (desired.key, CONFIG_MAP.kind, body["metadata"]["name"])
-        if self._settled.get(slot) == (_digest(body), ""):
-            return
-        faults.point("before:config")
-        await self._cluster.apply(CONFIG_MAP, body)
-        faults.point("after:config")
-        self._settled[slot] = (_digest(body), "")
+    async def _publish(self, desired: ModelDeployment, facts: Object, service: Object) -> None:
+        """Apply the ConfigMap of facts, which is not watched, unless the Service says that this was done."""
+        live = self._children(desired).get(SERVICE, service["metadata"]["name"])
+        told = (live["metadata"].get("annotations") or {}).get(manifests.FACTS) if live is not None else None
+        if told != service["metadata"]["annotations"][manifests.FACTS]:
+            faults.point("before:config")
+            await self._cluster.apply(CONFIG_MAP, facts)
+            faults.point("after:config")
 
     async def _keep_plan(self, desired: ModelDeployment, action: KeepPlan) -> None:
         body = manifests.stored_plan(desired, action.plan)
@@ -342,7 +338,3 @@ def _edition(live: Object) -> str:
     """Name the state of an object's spec; kinds without a generation change only when somebody writes them."""
     meta = live["metadata"]
     return str(meta.get("generation") or meta["resourceVersion"])
-
-
-def _digest(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
