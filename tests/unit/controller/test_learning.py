@@ -7,7 +7,7 @@ import pytest
 
 from backstay.adapters.histograms import Histogram
 from backstay.adapters.prometheus import Place, Reading, Value
-from backstay.controller.learning import learn, learnable
+from backstay.controller.learning import Past, learnable
 from backstay.controller.profiles import REQUESTS, CounterPair
 from backstay.controller.sources import Buckets, sources
 from backstay.domain.observed import Backend, Track
@@ -50,6 +50,15 @@ def readings(
             values[LATENCY.histogram] = {KEY: {p: Histogram((0.1, np.inf), (n - s, s)) for p, n, s in counts}}
         told.append(Reading(10.0 * index, values))
     return told
+
+
+def learn(analysis: Analysis, key: Key, stable: Backend, told: Sequence[Reading]) -> dict[str, Learnt]:
+    """Learn from readings that come in parts of several sizes."""
+    past, rest = Past(analysis, key, stable), list(told)
+    for size in (1, 40, 100, len(rest)):
+        past.add(rest[:size])
+        rest = rest[size:]
+    return past.learn()
 
 
 def clustered(size: int, *, seed: int, pods: int = 4) -> tuple[np.ndarray, np.ndarray]:

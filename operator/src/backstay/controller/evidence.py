@@ -28,9 +28,10 @@ _CATCH_UP = 60
 # The most ticks that are asked for at once. What was missed must not cost a query a tick: a controller that is ended
 # again and again would have ever more to read, and never be done.
 _AT_ONCE = 20
-# The most times at which stable's past is read, and the most models for which it is read at once, so that ticks have
-# their turn between. Rollouts that begin in one minute are asked for together.
+# The most times at which stable's past is read, how many of them at once, and the most models for which it is read
+# together, so that ticks have their turn between. Rollouts that begin in one minute are asked for together.
 _LOOKS_BACK = 240
+_LOOKS_AT_ONCE = 61
 _LEARN_AT_ONCE = 50
 _TOGETHER = 60.0
 _LEARN_AGAIN_AFTER = 5.0
@@ -328,9 +329,13 @@ class EvidenceLoop:
             times = [end - step * back for back in range(math.ceil(history / step), -1, -1)]
             wanted = frozenset[str]().union(*(followed.templates for followed in beginning))
             revisions = {followed.trial.stable for followed in beginning if followed.trial is not None}
-            readings = await self._ask(wanted, revisions, times)
-            for followed in beginning:
-                followed.learn(readings)
+            pasts = [followed.past() for followed in beginning]
+            for at in range(0, len(times), _LOOKS_AT_ONCE):
+                readings = await self._ask(wanted, revisions, times[at : at + _LOOKS_AT_ONCE])
+                for past in pasts:
+                    past.add(readings)
+            for followed, past in zip(beginning, pasts, strict=True):
+                followed.learn(past)
 
     async def _read(self, group: list[Following], ticks: list[float]) -> list[Reading]:
         revisions = {revision for followed in group for revision in self._revisions.get(followed.key, ())}

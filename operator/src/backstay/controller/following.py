@@ -4,7 +4,7 @@ No I/O: the evidence loop hands in readings and asks for what follows from them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Reading, Value, Values
 from backstay.controller.accounts import Accounts, MisfitError
-from backstay.controller.learning import learn, learnable
+from backstay.controller.learning import Past, learnable
 from backstay.controller.profiles import METRICS, CounterPair, Metrics
 from backstay.controller.sources import Buckets, sources, templates
 from backstay.domain.observed import Backend, Evidence, Track
@@ -127,11 +127,13 @@ class Following:
         compares = self.trial is not None and self.trial.comparable
         return compares and not self.memory.tick and not self.memory.learnt and bool(learnable(self.analysis))
 
-    def learn(self, readings: Sequence[Reading]) -> None:
-        """Learn from readings of stable's past."""
-        if self.trial is not None:
-            learnt = learn(self.analysis, self.key, Backend(self.trial.stable), readings)
-            self.memory = replace(self.memory, learnt=learnt)
+    def past(self) -> Past:
+        """Return what readings of stable's past are to be gathered in, to be learnt from by ``learn``."""
+        return Past(self.analysis, self.key, Backend(self.trial.stable if self.trial else ""))
+
+    def learn(self, past: Past) -> None:
+        """Learn from stable's past."""
+        self.memory = replace(self.memory, learnt=past.learn())
 
     def take(self, reading: Reading) -> None:
         """Take in one reading and judge it."""

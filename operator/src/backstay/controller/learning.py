@@ -3,7 +3,7 @@
 Readings of raw counters at even times become counts by interval and pod. No I/O.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -32,21 +32,63 @@ def learnable(analysis: Analysis) -> dict[str, Source]:
     return {s.name: read[s.name] for s in analysis.signals if isinstance(s.rule, Comparison | Latency)}
 
 
-def learn(analysis: Analysis, key: Key, stable: Backend, readings: Sequence[Reading]) -> dict[str, Learnt]:
-    """Learn from readings of the past, in order and evenly spaced; what is too little teaches nothing.
+class Past:
+    """Readings of one model's stable version, gathered part by part, so that all of them are never there at once.
 
-    A pod's interval counts where it is in both readings and its counters did not go back.
+    Args:
+        analysis: what is judged.
+        key: the model.
+        stable: whose past it is.
     """
-    found = {}
-    for name, source in learnable(analysis).items():
+
+    def __init__(self, analysis: Analysis, key: Key, stable: Backend) -> None:
+        self._analysis = analysis
+        self._key = key
+        self._stable = stable
+        self._length = 0
+        read = learnable(analysis).values()
+        self._series: dict[str, dict[str, list[Value | None]]] = {template: {} for template in _templates(read)}
+
+    def add(self, readings: Sequence[Reading]) -> None:
+        """Take in the next readings, in order and evenly spaced."""
+        for template, series in self._series.items():
+            for index, reading in enumerate(readings, start=self._length):
+                for place, value in reading.of(template, self._key).items():
+                    if place.backend == self._stable:
+                        own = series.setdefault(place.pod, [])
+                        own += [None] * (index - len(own))
+                        own.append(value)
+        self._length += len(readings)
+
+    def learn(self) -> dict[str, Learnt]:
+        """Learn from all of it; what is too little teaches nothing.
+
+        A pod's interval counts where it is in both readings and its counters did not go back.
+        """
+        found = {}
+        for name, source in learnable(self._analysis).items():
+            match source:
+                case CounterPair(events, total):
+                    requests, happened = self._of(total), self._of(events)
+                    counts = _counts(happened, beside=requests)
+                    found[name] = _counted(counts, _counts(requests), pods=self._analysis.dependence.pods)
+                case Buckets(histogram):
+                    found[name] = _slow(self._of(histogram))
+        return found
+
+    def _of(self, template: str) -> _Series:
+        """Return each pod's values at all times, None where it has none."""
+        series = self._series[template]
+        return {pod: series[pod] + [None] * (self._length - len(series[pod])) for pod in sorted(series)}
+
+
+def _templates(read: Iterable[Source]) -> Iterator[str]:
+    for source in read:
         match source:
             case CounterPair(events, total):
-                requests = _counts(_series(readings, total, key, stable))
-                happened = _counts(_series(readings, events, key, stable), beside=_series(readings, total, key, stable))
-                found[name] = _counted(happened, requests, pods=analysis.dependence.pods)
+                yield from (events, total)
             case Buckets(histogram):
-                found[name] = _slow(_series(readings, histogram, key, stable))
-    return found
+                yield histogram
 
 
 def _counted(events: Floats, requests: Floats, *, pods: bool) -> Learnt:
@@ -78,15 +120,6 @@ def _slow(series: _Series) -> Learnt:
     requests = added.sum(axis=2)
     beyond = requests[:, :, np.newaxis] - added.cumsum(axis=2)[:, :, :-1]
     return Learnt(max(dependence.dispersion(beyond[:, :, edge], requests) for edge in range(len(edges))))
-
-
-def _series(readings: Iterable[Reading], template: str, key: Key, stable: Backend) -> _Series:
-    """Return each pod's values at all times, None where it has none."""
-    values = [
-        {place.pod: value for place, value in reading.of(template, key).items() if place.backend == stable}
-        for reading in readings
-    ]
-    return {pod: [one.get(pod) for one in values] for pod in sorted(set().union(*values))}
 
 
 def _counts(series: _Series, *, beside: _Series | None = None) -> Floats:
