@@ -104,6 +104,18 @@ async def test_a_delayed_key_waits_for_its_time_and_the_earlier_of_two_counts() 
     assert await worked(queue, until=1) == ["a"]
 
 
+async def test_times_that_earlier_ones_have_replaced_are_not_kept_until_they_come() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    for _ in range(1000):
+        for key in "ab":
+            queue.add_after(key, 86_400.0)
+            queue.add_after(key, 1.0)
+        clock.now += 2.0
+        assert sorted(await worked(queue, until=2)) == ["a", "b"]
+    assert len(queue._delayed) <= 6  # noqa: SLF001 - what memory it takes
+
+
 def test_failures_wait_longer_each_time_and_success_forgets_them() -> None:
     queue: WorkQueue[str] = WorkQueue(Clock())
     pauses = [queue.retry("a") for _ in range(12)]

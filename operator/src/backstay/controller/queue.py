@@ -11,6 +11,8 @@ from backstay.domain.resource import Key
 
 K = TypeVar("K", bound=Hashable)
 
+# So many times as many entries as keys the heap may have, those that were replaced included.
+_STALE = 2
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
 
@@ -79,6 +81,10 @@ class WorkQueue(Generic[K]):
         self._due[key] = due
         self._sequence += 1
         heapq.heappush(self._delayed, (due, self._sequence, key))
+        if len(self._delayed) > _STALE * (len(self._due) + 1):
+            # What an earlier time has taken the place of would otherwise stay until its own, which may be a day ahead.
+            self._delayed = [entry for entry in self._delayed if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._delayed)
         self._changed.set()
 
     def retry(self, key: K) -> float:
