@@ -139,8 +139,10 @@ def points(writes: Iterable[str]) -> set[str]:
 def wait_until_settled(delivery: Any) -> None:
     """Wait for what is written last of all that makes a version the stable one."""
     where = (f"--namespace={delivery.target.namespace}", "--ignore-not-found", "--output=name")
+    written = (f"service/{MODEL}", f"configmap/{MODEL}-model-config")
     delivery.wait_until(
-        "the stable version's Service is there", lambda: delivery.kubectl("get", "service", MODEL, *where) != ""
+        "the stable version's Service and facts are there",
+        lambda: set(delivery.kubectl("get", *written, *where).split()) == set(written),
     )
 
 

@@ -50,11 +50,17 @@ def model(number: int) -> ModelDeployment:
     return replace(declared("1"), key=Key("prod", f"model-{number}"))
 
 
+async def two_tell(stable: StableVersions) -> list[asyncio.Task[bool]]:
+    """Let as many tell the registry, which does not answer yet, as may at once."""
+    telling = [asyncio.create_task(stable.remember(model(number), "1")) for number in range(2)]
+    await asyncio.sleep(0)
+    return telling
+
+
 async def test_two_wait_for_the_registry_and_the_others_are_woken_in_turn(registry: SlowRegistry) -> None:
     woken: list[Key] = []
     stable = versions(woken.append)
-    telling = [asyncio.create_task(stable.remember(model(number), "1")) for number in range(2)]
-    await asyncio.sleep(0)
+    telling = await two_tell(stable)
     assert [await stable.remember(model(number), "1") for number in (2, 3, 4)] == [False] * 3
     stable.forget(model(3).key)
     assert woken == []
@@ -68,8 +74,7 @@ async def test_two_wait_for_the_registry_and_the_others_are_woken_in_turn(regist
 async def test_who_comes_before_its_turn_waits_for_it_no_longer(registry: SlowRegistry) -> None:
     woken: list[Key] = []
     stable = versions(woken.append)
-    telling = [asyncio.create_task(stable.remember(model(number), "1")) for number in range(2)]
-    await asyncio.sleep(0)
+    telling = await two_tell(stable)
     assert [await stable.remember(model(number), "1") for number in (2, 3, 4)] == [False] * 3
     registry.may.set()
     await asyncio.gather(*telling)
@@ -83,8 +88,7 @@ async def test_a_registry_that_refuses_gives_its_place_to_the_next(registry: Slo
     woken: list[Key] = []
     stable = versions(woken.append)
     registry.problem = "it is full"
-    telling = [asyncio.create_task(stable.remember(model(number), "1")) for number in range(2)]
-    await asyncio.sleep(0)
+    telling = await two_tell(stable)
     assert not await stable.remember(model(2), "1")
     registry.may.set()
     assert [str(problem) for problem in await asyncio.gather(*telling, return_exceptions=True)] == ["it is full"] * 2

@@ -49,7 +49,7 @@ from backstay.domain.actions import (
     WithdrawRollback,
 )
 from backstay.domain.observed import Route
-from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment
+from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan
 from backstay.domain.status import RolloutState
 
 _NOTE_LENGTH = 1000
@@ -125,7 +125,7 @@ class Hands:
                 await self._ensure(desired, SERVICE, manifests.service(desired, backend, plan), "service")
             case EnsureStableService(revision, plan):
                 service = manifests.stable_service(desired, revision, plan)
-                await self._publish(desired, manifests.facts(desired, plan), service)
+                await self._publish(desired, plan, service)
                 await self._ensure(desired, SERVICE, service, "stable-service")
             case Retire():
                 await self._retire(desired, action)
@@ -222,13 +222,13 @@ class Hands:
         whose = "a former ModelDeployment of this name" if owner else "somebody else"
         raise BlockedError(f"{kind.kind} {name} belongs to {whose}: it must be gone before it can be made for this one")
 
-    async def _publish(self, desired: ModelDeployment, facts: Object, service: Object) -> None:
+    async def _publish(self, desired: ModelDeployment, plan: Plan, service: Object) -> None:
         """Apply the ConfigMap of facts, which is not watched, unless the Service says that this was done."""
         live = self._children(desired).get(SERVICE, service["metadata"]["name"])
         told = (live["metadata"].get("annotations") or {}).get(manifests.FACTS) if live is not None else None
         if told != service["metadata"]["annotations"][manifests.FACTS]:
             faults.point("before:config")
-            await self._cluster.apply(CONFIG_MAP, facts)
+            await self._cluster.apply(CONFIG_MAP, manifests.facts(desired, plan))
             faults.point("after:config")
 
     async def _keep_plan(self, desired: ModelDeployment, action: KeepPlan) -> None:

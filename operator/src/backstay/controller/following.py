@@ -15,7 +15,7 @@ from backstay.adapters.prometheus import Place, Reading, Value, Values
 from backstay.controller.accounts import Accounts, MisfitError
 from backstay.controller.learning import Past, learnable
 from backstay.controller.profiles import METRICS, CounterPair, Metrics
-from backstay.controller.sources import Buckets, sources, templates
+from backstay.controller.sources import Buckets, read_by, sources, templates
 from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
@@ -332,8 +332,7 @@ def _refused(analysis: Analysis, reading: Reading) -> dict[str, str]:
     """Say which signals could not be read, by name."""
     found = {}
     for name, source in sources(analysis).items():
-        wanted = (source.events, source.total) if isinstance(source, CounterPair) else (source.histogram,)
-        problem = next((reading.problems[template] for template in wanted if template in reading.problems), "")
+        problem = next((reading.problems[template] for template in read_by(source) if template in reading.problems), "")
         if problem:
             found[name] = f"{name}: {problem}"
     return found

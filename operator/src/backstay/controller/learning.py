@@ -3,14 +3,14 @@
 Readings of raw counters at even times become counts by interval and pod. No I/O.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Reading, Value
 from backstay.controller.profiles import CounterPair
-from backstay.controller.sources import Buckets, Source, sources
+from backstay.controller.sources import Buckets, Source, read_by, sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Latency
@@ -46,8 +46,9 @@ class Past:
         self._key = key
         self._stable = stable
         self._length = 0
-        read = learnable(analysis).values()
-        self._series: dict[str, dict[str, list[Value | None]]] = {template: {} for template in _templates(read)}
+        self._series: dict[str, dict[str, list[Value | None]]] = {
+            template: {} for source in learnable(analysis).values() for template in read_by(source)
+        }
 
     def add(self, readings: Sequence[Reading]) -> None:
         """Take in the next readings, in order and evenly spaced."""
@@ -80,15 +81,6 @@ class Past:
         """Return each pod's values at all times, None where it has none."""
         series = self._series[template]
         return {pod: series[pod] + [None] * (self._length - len(series[pod])) for pod in sorted(series)}
-
-
-def _templates(read: Iterable[Source]) -> Iterator[str]:
-    for source in read:
-        match source:
-            case CounterPair(events, total):
-                yield from (events, total)
-            case Buckets(histogram):
-                yield histogram
 
 
 def _counted(events: Floats, requests: Floats, *, pods: bool) -> Learnt:

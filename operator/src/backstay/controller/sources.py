@@ -42,12 +42,17 @@ def templates(analysis: Analysis) -> frozenset[str]:
     metrics = METRICS[analysis.profile]
     wanted = {metrics.requests, metrics.present}
     for source in sources(analysis).values():
-        match source:
-            case CounterPair(events, total):
-                wanted |= {events, total}
-            case Buckets(histogram):
-                wanted.add(histogram)
+        wanted |= set(read_by(source))
     return frozenset(wanted)
+
+
+def read_by(source: Source) -> tuple[str, ...]:
+    """Return the templates of one source."""
+    match source:
+        case CounterPair(events, total):
+            return events, total
+        case Buckets(histogram):
+            return (histogram,)
 
 
 def _source(rule: Rule, profile: Profile) -> Source:
