@@ -32,7 +32,6 @@ _BATCH = 500
 # For so long, in seconds, canaries that fail one by one are begun with: some controllers take minutes for each.
 _SINGLE_SECONDS = 180.0
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
-_KEPT = repository_root() / "out" / "bench-scale.json"
 
 
 class Kind(StrEnum):
@@ -161,7 +160,7 @@ def bench(  # noqa: PLR0913 - its options
     with_: Annotated[
         list[Kind] | None, typer.Option("--with", help="Which controllers; by default Backstay alone.")
     ] = None,
-    docs: Annotated[bool, typer.Option("--docs", help="Write docs/scale-benchmark.md.")] = False,
+    docs: Annotated[bool, typer.Option("--docs", help="Put these sizes into docs/scale-benchmark.md.")] = False,
     outages: Annotated[float, typer.Option(min=0, help="Instead: outages of Prometheus of so many seconds.")] = 0.0,
     crowd: Annotated[
         int, typer.Option(min=0, help="Instead: so many that Argo CD delivers fail within 10 s, until all are synced.")
@@ -182,13 +181,13 @@ def bench(  # noqa: PLR0913 - its options
             _show_by("soak", [asyncio.run(growth.soak((sizes or [50])[0], 60 * soak, _CONSOLE))])
             return
         found = []
+        command = {report.COMMAND: f'make bench-scale ARGS="{shlex.join(sys.argv[1:])}"'}
         for size in sizes or [50, 200]:
             for kind in with_ or [Kind.BACKSTAY]:
-                found.append(asyncio.run(_measure(_CONTENDERS[kind](size + idle), size, idle, seconds)))
-                report.keep(found, _KEPT)
+                found.append(command | asyncio.run(_measure(_CONTENDERS[kind](size + idle), size, idle, seconds)))
                 _CONSOLE.print(report.table(found))
-        if docs:
-            report.write(found, f'make bench-scale ARGS="{shlex.join(sys.argv[1:])}"', repository_root() / "docs")
+                if docs:
+                    report.publish(found, repository_root() / "docs")
     except PlaygroundError as problem:
         _CONSOLE.print(str(problem), highlight=False)
         raise typer.Exit(1) from problem

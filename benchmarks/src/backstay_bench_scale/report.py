@@ -1,5 +1,6 @@
-"""docs/scale-benchmark.md and its plot, from the measured rows alone."""
+"""docs/scale-benchmark.md and its plot, from the rows in docs/scale-benchmark.json alone."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,8 @@ from rich.table import Table
 Row: TypeAlias = Mapping[str, Any]
 """What was measured of one controller at one size; a list is a minimum, a median and a maximum."""
 
-CONTENDER, LIVE, IDLE = "controller", "live canaries", "idle models"
+CONTENDER, LIVE, IDLE, COMMAND = "controller", "live canaries", "idle models", "command"
+_HEADING = (CONTENDER, LIVE, IDLE, COMMAND)
 _PLOTTED = (
     "memory, MiB",
     "CPU s/min",
@@ -35,9 +37,7 @@ def spread(values: Collection[float]) -> list[float]:
     return [round(of(values), 2) for of in (min, statistics.median, max)]
 
 
-def table(
-    rows: Sequence[Row], title: Callable[[Row], str] = heading, without: Collection[str] = (CONTENDER, LIVE, IDLE)
-) -> Table:
+def table(rows: Sequence[Row], title: Callable[[Row], str] = heading, without: Collection[str] = _HEADING) -> Table:
     """Return the rows as columns, for a terminal: what their titles say is left out below."""
     found = Table("", *(title(row) for row in rows))
     for what in _names(rows, without):
@@ -45,36 +45,47 @@ def table(
     return found
 
 
-def write(rows: Sequence[Row], command: str, folder: Path) -> None:
-    """Write the page and the plot.
+def publish(rows: Sequence[Row], folder: Path) -> None:
+    """Add rows to those that were published before, and write the page and the plot of all of them.
+
+    Rows of the same size are replaced, all of them: what stands side by side was measured in one run.
 
     Args:
-        rows: what was measured.
-        command: what measured it.
+        rows: what one run measured.
         folder: the documentation's.
     """
-    lines = ["| " + " | ".join(["", *(heading(row) for row in rows)]) + " |", "|---|" + "---:|" * len(rows)]
-    lines += ["| " + " | ".join([what, *(_text(row.get(what)) for row in rows)]) + " |" for what in _names(rows)]
-    page = "\n".join(
-        [
-            "# Scale, measured\n",
-            f"```sh\n{command}\n```\n",
-            "[Scale](scale.md) says what is measured, and how. Three numbers are a minimum, a median and a maximum.\n",
-            *lines,
-            "\n![Each figure against the number of live canaries](images/scale.svg)",
-        ]
-    )
-    (folder / "scale-benchmark.md").write_text(page + "\n", encoding="utf-8")
-    _draw(rows, folder / "images" / "scale.svg")
+    data = folder / "scale-benchmark.json"
+    before = json.loads(data.read_text(encoding="utf-8")) if data.exists() else []
+    measured = {_size(row) for row in rows}
+    every = sorted([*(row for row in before if _size(row) not in measured), *rows], key=_size)
+    data.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
+    page = [
+        "# Scale, measured\n",
+        "[Scale](scale.md) says what is measured, and how. Three numbers are a minimum, a median and a maximum.\n",
+        "![Each figure against the number of live canaries](images/scale.svg)",
+    ]
+    for size, group in itertools.groupby(every, key=_size):
+        page += _section(*size, list(group))
+    (folder / "scale-benchmark.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+    _draw([row for row in every if not row[IDLE]], folder / "images" / "scale.svg")
 
 
-def keep(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+def _size(row: Row) -> tuple[int, int]:
+    return row[IDLE], row[LIVE]
 
 
-def _names(rows: Iterable[Row], without: Collection[str] = (CONTENDER, LIVE, IDLE)) -> list[str]:
+def _section(idle: int, live: int, rows: Sequence[Row]) -> list[str]:
+    stable = f", {idle:,} more stable" if idle else ""
+    return [
+        f"\n## {live:,} live{stable}\n",
+        f"```sh\n{rows[0][COMMAND]}\n```\n",
+        "| " + " | ".join(["", *(row[CONTENDER] for row in rows)]) + " |",
+        "|---|" + "---:|" * len(rows),
+        *("| " + " | ".join([what, *(_text(row.get(what)) for row in rows)]) + " |" for what in _names(rows, _HEADING)),
+    ]
+
+
+def _names(rows: Iterable[Row], without: Collection[str]) -> list[str]:
     return [what for what in dict.fromkeys(what for row in rows for what in row) if what not in without]
 
 
