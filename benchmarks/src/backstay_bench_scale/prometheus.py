@@ -169,7 +169,8 @@ class Evidence:
         app = web.Application(client_max_size=64 * 2**20)
         for path, handler in (("query", self.query), ("query_range", self.query_range)):
             app.router.add_route("*", f"/api/v1/{path}", handler)
-        self._runner = web.AppRunner(app, access_log=None)
+        # Like Prometheus, it drops what nobody waits for any more.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         await self._listen()
         return self._runner
