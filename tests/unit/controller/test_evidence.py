@@ -97,6 +97,26 @@ async def test_what_was_missed_is_asked_for_at_once_and_judged_tick_by_tick() ->
     assert loop.evidence(KEYS[1]) == steady.evidence()
 
 
+async def test_what_fails_among_what_was_missed_is_drained_before_the_rest_is_judged_and_goes_on_where_it_was() -> None:
+    prometheus, model = Recording(), followed(KEYS[4])
+    drained_at = list[float]()
+
+    async def drain(patience: float) -> None:
+        assert patience > 0
+        drained_at.append(loop._followed[KEYS[4]].tick)  # noqa: SLF001 - how far it is
+        loop.watch(KEYS[4], Interest(model.analysis, frozenset(), None, Memory()))
+
+    loop = EvidenceLoop(prometheus, lambda *_, **__: None, lambda: 180.0, calm=drain)  # type: ignore[arg-type]
+    loop.watch(KEYS[4], Interest(model.analysis, frozenset(), model.trial, Memory()))
+    await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
+    for due in (102.0, 180.0):
+        await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
+    (at,) = drained_at
+    assert 102.0 < at < 140.0
+    left = loop._followed[KEYS[4]]  # noqa: SLF001 - how far it is
+    assert (left.trial, left.tick) == (None, 180.0)
+
+
 class Woken:
     """Notes which models are woken, and which of them urgently."""
 

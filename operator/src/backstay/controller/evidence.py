@@ -40,6 +40,8 @@ _LEARN_AGAIN_AFTER = 5.0
 _NEW_AFTER, _NEW_AT_MOST_AFTER = 0.5, 5.0
 # How often Prometheus is asked while it does not answer: a drain is not to wait for the next tick after its return.
 _AWAY_TRY_EVERY = 1.0
+# While what was missed is judged, the longest that the next tick waits for the drains of the last, in seconds.
+_DRAINS_FIRST = 5.0
 # How many models a second are woken only to write down how far they are: what this takes from the API server must not
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
 _PROGRESS_RATE = 10.0
@@ -188,16 +190,12 @@ class EvidenceLoop:
         try:
             group = [followed for followed in group if not followed.lacks_history]
             for ticks in self._ticks(group, interval, due):
-                behind = [f for f in group if not f.started or f.tick < ticks[-1]]
+                behind = [f for f in self._still(group) if not f.started or f.tick < ticks[-1]]
                 readings = await self._read(behind, ticks)
                 answered_at = self._clock()
                 for followed in behind:
                     followed.answered_at = answered_at
-                for reading in readings:
-                    self._take([f for f in behind if not f.started or f.tick < reading.at], reading)
-                    failed += self._wake_with_news(behind)
-                    # Drains are not to wait until everything that was missed has been judged.
-                    await asyncio.sleep(0)
+                failed += await self._judge(behind, readings, due)
             self._count_failed(failed, interval, due)
             self.last_tick = self._clock()
             self._problem = ""
@@ -212,7 +210,30 @@ class EvidenceLoop:
             for followed in every:
                 followed.unavailable = str(problem)
             self._wake_with_news(every)
-        self._wake_for_progress(every, min(begun - since, interval))
+        self._wake_for_progress(self._still(every), min(begun - since, interval))
+
+    async def _judge(self, group: Iterable[Following], readings: Iterable[Reading], due: float) -> int:
+        """Hand readings to models one after the other; returns how many fail that did not before."""
+        failed = 0
+        for reading in readings:
+            group = self._still(group)
+            self._take([f for f in group if not f.started or f.tick < reading.at], reading)
+            failing = self._wake_with_news(group)
+            failed += failing
+            if failing and reading.at < due:
+                # Drains are not to wait until everything that was missed has been judged.
+                await self._calm(_DRAINS_FIRST)
+            else:
+                await asyncio.sleep(0)
+        return failed
+
+    def _still(self, group: Iterable[Following]) -> list[Following]:
+        """List who of a group is still followed, while others work.
+
+        What was drained meanwhile goes on where it was. A rollout that began meanwhile is not of the group.
+        """
+        pairs = ((followed, self._followed.get(followed.key)) for followed in group)
+        return [now for before, now in pairs if now is not None and (now is before or now.trial is None)]
 
     def _wake_with_news(self, group: Iterable[Following]) -> int:
         """Wake those about whom a decision may differ now; what failed is to be drained before all else.
