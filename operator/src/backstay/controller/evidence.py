@@ -40,8 +40,9 @@ _LEARN_AGAIN_AFTER = 5.0
 _NEW_AFTER, _NEW_AT_MOST_AFTER = 0.5, 5.0
 # How often Prometheus is asked while it does not answer: a drain is not to wait for the next tick after its return.
 _AWAY_TRY_EVERY = 1.0
-# While what was missed is judged, the longest that the next tick waits for the drains of the last, in seconds.
-_DRAINS_FIRST = 5.0
+# For how long, in seconds, the judging of what was missed waits for drains in its midst, each time that some of it was
+# read: not for ever, as the API server may not take them.
+_DRAINS_FIRST = 10.0
 # How many models a second are woken only to write down how far they are: what this takes from the API server must not
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
 _PROGRESS_RATE = 10.0
@@ -214,7 +215,7 @@ class EvidenceLoop:
 
     async def _judge(self, group: Iterable[Following], readings: Iterable[Reading], due: float) -> int:
         """Hand readings to models one after the other; returns how many fail that did not before."""
-        failed = 0
+        failed, until = 0, self._clock() + _DRAINS_FIRST
         for reading in readings:
             group = self._still(group)
             self._take([f for f in group if not f.started or f.tick < reading.at], reading)
@@ -222,7 +223,7 @@ class EvidenceLoop:
             failed += failing
             if failing and reading.at < due:
                 # Drains are not to wait until everything that was missed has been judged.
-                await self._calm(_DRAINS_FIRST)
+                await self._calm(max(until - self._clock(), 0.0))
             else:
                 await asyncio.sleep(0)
         return failed
