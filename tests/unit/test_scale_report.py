@@ -21,7 +21,6 @@ def _row(controller: str, live: int, idle: int = 0, *, memory: float, command: s
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
     report.publish([_row("Ours", 50, memory=1), _row("Theirs", 50, memory=2)], tmp_path)
     return tmp_path / "scale-benchmark.md"
 
