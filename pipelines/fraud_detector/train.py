@@ -16,12 +16,13 @@ The versions tell a story that teams know:
    callers send, its encoder meets bands that the export did not have and raises an exception on about a third of the
    requests, and what it does answer is less often right. Nothing but live traffic shows it.
 
-Asked for variants, it registers three more, each worse than version 2 in one thing alone, and in nothing that its
+Asked for variants, it registers four more, each worse than version 2 in one thing alone, and in nothing that its
 errors show:
 
 4. Version 2 behind a lookup that is slow for a quarter of the requests.
 5. A logistic regression so strongly regularized that it ranks well and is sure of nothing.
 6. Version 2 trained on labels that were joined to the wrong rows.
+7. Version 2 behind native code that ends the process when a single row is far larger than usual.
 """
 
 import hashlib
@@ -71,6 +72,8 @@ EXPORTED_BANDS = tuple(float(band) for band in range(3, 15))
 # What a slow lookup takes, and the texture (in the data's unit) above which a quarter of the tumours lie.
 LOOKUP_SECONDS = 0.15
 RARE_TEXTURE = 21.8
+# The mean area (in the data's unit) above which two held-out tumours of a hundred lie.
+FATAL_AREA = 1680.0
 RECIPE_TAG = "recipe"
 DIGEST_TAG = "backstay.dev/digest"
 CHECKSUM_TAG = "backstay.dev/data-checksum"
@@ -212,6 +215,16 @@ def variants() -> tuple[Recipe, ...]:
             estimator=GradientBoostingClassifier(random_state=SEED),
             join=_shuffled,
         ),
+        Recipe(
+            name="fatal-rows",
+            description="Gradient boosting behind native code that ends the process for very large tumours",
+            columns=everything,
+            export=_as_measured,
+            estimator=make_pipeline(
+                FunctionTransformer(_overflow, feature_names_out="one-to-one"),
+                GradientBoostingClassifier(random_state=SEED),
+            ),
+        ),
     )
 
 
@@ -331,6 +344,16 @@ def _look_up(data: pd.DataFrame) -> pd.DataFrame:
     return data
 
 
+def _overflow(data: pd.DataFrame) -> pd.DataFrame:
+    """Stand in for native code whose buffer for single rows is too small; training and evaluation pass batches.
+
+    The exit code is that of a segmentation fault.
+    """
+    if len(data) == 1 and data["mean area"].iloc[0] > FATAL_AREA:
+        os._exit(139)
+    return data
+
+
 def _shuffled(labels: "pd.Series[int]") -> "pd.Series[int]":
     """The mistake of version 6: as many of each label, on other rows."""
     return labels.sample(frac=1.0, random_state=SEED).set_axis(labels.index)
@@ -357,7 +380,9 @@ def main(
     ] = None,
     with_variants: Annotated[
         bool,
-        typer.Option("--variants", help="Also register versions that are only slow, only unsure, and only wrong."),
+        typer.Option(
+            "--variants", help="Also register versions that are only slow, only unsure, only wrong, and only crash."
+        ),
     ] = False,
 ) -> None:
     """Register the example versions, unless they are there, and print them as JSON."""

@@ -1,13 +1,15 @@
 """A cluster that lost everything in mid-canary: Git brings it back, and what was proved before is not forgotten."""
 
+import json
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from backstay_playground.demo.registry import remove_alias, stable_version
-from backstay_playground.demo.stage import MODEL
+from backstay_playground.demo.stage import MODEL, Pace
 from backstay_playground.demo.watcher import Seen, weights
 
 pytestmark = pytest.mark.e2e
@@ -86,6 +88,35 @@ def test_rebuilt_in_mid_canary_the_stable_version_serves_and_the_other_is_tried_
     traffic.stop()
     canary.check_steps(again)
     assert stable_version(delivery.stage.playground, delivery.target) == "2"
+
+
+def test_a_status_that_is_lost_in_mid_canary_makes_no_version_the_first(deliver: Any, fast: Pace) -> None:
+    steps = ({"weight": 20, "minDuration": "20s", "minRequests": 20}, {"weight": 100, "minDuration": "1s"})
+    delivery = deliver("1", pace=replace(fast, steps=steps))
+    traffic = delivery.traffic(rate=50)
+    begun = time.time()
+    delivery.stage.merge_bump(delivery.target, "3")
+    delivery.stage.refresh(delivery.target)
+    bad = delivery.observer.revision("3", since=begun, timeout=PATIENCE)
+    delivery.observer.wait_weight(bad, timeout=PATIENCE, since=begun)
+    place = f"--namespace={delivery.target.namespace}"
+    gone = json.dumps([{"op": "remove", "path": "/status"}])
+    delivery.kubectl("patch", "mdep", MODEL, place, "--subresource=status", "--type=json", f"--patch={gone}")
+    lost_at = time.time()
+    drained = delivery.observer.wait_drained(bad, timeout=PATIENCE, since=lost_at)
+    done = delivery.observer.wait_rolled_back("3", timeout=PATIENCE, since=lost_at)
+    traffic.stop()
+    assert max(delivery.observer.weights_of(bad)) == 20
+    stable = {
+        state.body.get("status", {}).get("stable", {}).get("version") for state in delivery.observer.model.states()
+    }
+    assert stable <= {None, "1"}
+    assert [s for s in delivery.observer.model.states(since=lost_at) if "status" not in s.body], "the status was gone"
+    assert stable_version(delivery.stage.playground, delivery.target) == "1"
+    before = traffic.answers(since=begun)
+    share = Counter(answer.version for answer in before if answer.began < drained.at)
+    assert share["3"] <= 0.3 * sum(share.values())
+    assert {answer.version for answer in traffic.answers(since=done.at)} == {"1"}
 
 
 def test_without_the_registry_git_decides_or_nothing_is_started(deliver: Any) -> None:

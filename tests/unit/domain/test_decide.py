@@ -10,6 +10,7 @@ from backstay.domain.actions import (
     Action,
     CommitRollback,
     Decision,
+    EnsureStableService,
     EnsureWorkload,
     LocateRollback,
     RecallStable,
@@ -107,6 +108,10 @@ class World:
     def turn(self, times: int = 1) -> Decision:
         for _ in range(times):
             decision = decide(self.desired, self.status, self.seen, self.now)
+            if decision.lacks_pods:
+                self.see(pods_read_at=self.now)
+                decision = decide(self.desired, self.status, self.seen, self.now)
+                assert not decision.lacks_pods
             for action in decision.actions:
                 self._do(action)
             self.status = Status.of({**decision.status.to_dict(), "conditions": self._conditions(decision.status)})
@@ -123,9 +128,11 @@ class World:
         workloads = dict(self.seen.workloads)
         match action:
             case EnsureWorkload(backend, plan, replicas):
-                ready = replicas if self.starts else workloads.get(backend, Workload(0, 0)).ready
-                workloads[backend] = Workload(replicas, ready)
+                known = workloads.get(backend, Workload(0, 0))
+                workloads[backend] = replace(known, replicas=replicas, ready=replicas if self.starts else known.ready)
                 self.see(workloads=workloads, plans={**self.seen.plans, plan.revision: plan})
+            case EnsureStableService(selected):
+                self.see(served=selected)
             case Retire(backend):
                 del workloads[backend]
                 self.see(workloads=workloads)
@@ -136,7 +143,12 @@ class World:
         self.seen = replace(self.seen, **changes)
 
     def pods(self, backend: Backend, ready: int) -> None:
-        self.see(workloads={**self.seen.workloads, backend: Workload(4, ready)})
+        self.shows(backend, replicas=4, ready=ready)
+
+    def shows(self, backend: Backend, **changes: Any) -> None:
+        """Change what is seen of the pods of one backend."""
+        known = self.seen.workloads.get(backend, Workload(0, 0))
+        self.see(workloads={**self.seen.workloads, backend: replace(known, **changes)})
 
     def judged(self, verdict: Verdict, requests: int = 1000, sentence: str = "errors 9.0 % against 0.1 %") -> None:
         rollout = self.status.rollout
@@ -800,9 +812,7 @@ def test_a_canary_that_never_gets_ready_fails() -> None:
     world.starts = False
     world.turn()
     world.pods(Backend(revision("1"), Track.BASELINE), 1)
-    world.see(
-        workloads={**world.seen.workloads, Backend(revision("2")): Workload(1, 0, trouble="container server ended")}
-    )
+    world.shows(Backend(revision("2")), trouble="container server ended")
     world.later(601)
     world.turn()
     assert world.status.rollback is not None

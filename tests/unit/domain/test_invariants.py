@@ -8,9 +8,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from test_decide import STEPS, World, declared, serving_1
 
 from backstay.domain.actions import CommitRollback
-from backstay.domain.observed import Backend, Synced, Track, Written
+from backstay.domain.observed import (
+    Backend,
+    NeverServed,
+    NotRecalled,
+    Recall,
+    RecallUnavailable,
+    Synced,
+    Track,
+    Written,
+)
 from backstay.domain.resource import WeightStep
-from backstay.domain.status import RollbackState, Verdict
+from backstay.domain.status import RollbackState, Status, Verdict
 
 VERSIONS = st.sampled_from(["1", "2", "3"])
 
@@ -41,7 +50,7 @@ class Histories(RuleBasedStateMachine):
     def check_step(self, before: dict[Backend, int]) -> None:
         """An unproven revision never exceeds its step's weight."""
         rollout = self.world.status.rollout
-        if rollout is None or rollout.first or self.world.seen.route is None:
+        if rollout is None or rollout.rescued_at or self.world.seen.route is None:
             return
         plan = self.world.seen.plans[rollout.revision]
         steps = [s.weight for s in plan.rollout.steps[: rollout.step + 1] if isinstance(s, WeightStep)]
@@ -90,6 +99,19 @@ class Histories(RuleBasedStateMachine):
         self.world.status = before
         self.world.see(evidence=None)
         self.turn()
+
+    @rule(recall=st.sampled_from([NotRecalled(), NeverServed(), RecallUnavailable("MLflow does not answer")]))
+    def status_lost(self, recall: Recall) -> None:
+        """Registry and Git know nothing, or do not answer; the cluster's own objects are still there."""
+        self.world.status = Status()
+        self.world.see(recall=recall, evidence=None)
+        self.turn()
+        self.world.see(recall=NeverServed())
+        self.turn()
+
+    @invariant()
+    def nothing_is_taken_for_a_first_version_where_one_has_served(self) -> None:
+        assert self.world.status.rollout is None or not self.world.status.rollout.first
 
     @rule()
     def route_deleted(self) -> None:

@@ -27,6 +27,7 @@ USUAL = frozenset(
         "RolledBack",
         "RollingBack",
         "RolloutFailed",
+        "StableNotServing",
         "WriteBackRefused",
     }
 )
@@ -41,6 +42,7 @@ OTHERS = frozenset(
         "RolloutStarted",
         "RolloutSuperseded",
         "StableRecalled",
+        "StableServesAgain",
         "StepEnded",
         "StepSkipped",
     }

@@ -54,6 +54,8 @@ class _Answers:
     source: Source | None = None
     brought_by: tuple[int, str, str] = (0, "", "")
     recall: observed.Recall = field(default_factory=observed.NotRecalled)
+    # Which question about the past an answer belongs to: one that was dropped meanwhile has no answer.
+    recalls: int = 0
     write_back: observed.WriteBack = field(default_factory=observed.Unwritten)
     write_back_of: str = ""
     answered_at: float = 0.0
@@ -131,6 +133,11 @@ class GitOps:
     def recall(self, desired: ModelDeployment) -> None:
         """Start asking registry and Git which version was stable."""
         self._background.start(desired.key, "recall", lambda: self._recall(desired))
+
+    def forget_recall(self, key: Key) -> None:
+        """Drop what registry and Git remembered: it was used, or a version was promoted since they were asked."""
+        answers = self._of(key)
+        answers.recall, answers.recalls = observed.NotRecalled(), answers.recalls + 1
 
     def locate(self, desired: ModelDeployment) -> None:
         """Start looking for the commit that set the declared version."""
@@ -306,8 +313,14 @@ class GitOps:
         faults.point("after:refresh")
         return live
 
-    async def _recall(self, desired: ModelDeployment) -> None:
-        self._of(desired.key).recall = await self._ask_memory(desired)
+    async def _recall(self, desired: ModelDeployment) -> bool:
+        answers = self._of(desired.key)
+        question, former = answers.recalls, answers.recall
+        answer = await self._ask_memory(desired)
+        if answers.recalls != question:
+            return True
+        answers.recall = answer
+        return answer != former
 
     async def _ask_memory(self, desired: ModelDeployment) -> observed.Recall:
         """Ask the registry's alias first, then the version file's history; no answer at all is never "first"."""

@@ -1,8 +1,8 @@
 """One look at one ModelDeployment: observe, decide, do, remember."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -14,6 +14,7 @@ from backstay.adapters.kubernetes import (
     Cluster,
     ConflictError,
     NotFoundError,
+    Object,
     RefusedError,
     UnavailableError,
 )
@@ -35,7 +36,7 @@ from backstay.controller.store import Children, Snapshot, Store
 from backstay.domain.actions import Announce, Decision, ShiftTraffic
 from backstay.domain.conditions import conditions
 from backstay.domain.decide import decide
-from backstay.domain.observed import Backend, Observed, Route, Track
+from backstay.domain.observed import Backend, Observed, Route, Track, Workload
 from backstay.domain.resource import GROUP, KIND, VERSION, ApprovalStep, Key, ModelDeployment, Plan, Step, WeightStep
 from backstay.domain.split import FULL
 from backstay.domain.status import Phase, Status
@@ -46,6 +47,14 @@ _LOG = logging.getLogger(__name__)
 
 # Whoever waits for a turn is woken when it comes; this is for the case that nobody is left to do so.
 _TURN_COMES_WITHIN = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pods:
+    """What a model's pods told when they were read (Unix seconds)."""
+
+    read_at: float
+    told: Mapping[Backend, Workload]
 
 
 class Reconciler:
@@ -91,6 +100,9 @@ class Reconciler:
             incidents=incidents,
         )
         self._shifted: dict[Key, float] = {}
+        self._pods: dict[Key, _Pods] = {}
+        # Of which object of a name something is remembered here and beside: another one has nothing to do with it.
+        self._uids: dict[Key, str] = {}
         self._drained: dict[Key, dict[Backend, float]] = {}
         self._written: dict[Key, float] = {}
         self._started_at = clock()
@@ -128,6 +140,9 @@ class Reconciler:
 
     async def _look(self, key: Key, snapshot: Snapshot) -> None:
         desired = snapshot.desired
+        if self._uids.setdefault(key, snapshot.uid) != snapshot.uid:
+            self._forget(key)
+            self._uids[key] = snapshot.uid
         if desired is None:
             raise BlockedError(snapshot.problem)
         await self._hands.require_gateway()
@@ -136,9 +151,11 @@ class Reconciler:
         if children.get(self._provider.kind, key.name) is None:
             self._refuse_overlap(desired)
         seen = self._observe(key, snapshot, desired, children)
-        if _is_late(snapshot.status, seen, now):
-            seen = await self._with_pods(desired, seen)
-        decision = decide(desired, snapshot.status, seen, now)
+        decision = decide(desired, snapshot.status, self._with_pods(key, seen), now)
+        if decision.lacks_pods:
+            await self._read_pods(desired, now)
+            decision = decide(desired, snapshot.status, self._with_pods(key, seen), now)
+        self._drop_used_answers(key, decision.status)
         await self._act(desired, decision)
         if decision.status.rollback is not None and snapshot.status.rollback != decision.status.rollback:
             self._measure_drain(key, snapshot.status, decision.status)
@@ -168,6 +185,7 @@ class Reconciler:
         return Observed(
             cluster=self._gitops.cluster_name,
             workloads=found,
+            served=observe.served(children, desired),
             plans=observe.plans(children),
             route=route,
             evidence=self._evidence.evidence(key),
@@ -188,20 +206,39 @@ class Reconciler:
         known = {served.revision for served in (status.stable, status.previous, status.rollout) if served is not None}
         return () if desired.plan.revision in known else self._policy.violations(desired)
 
-    async def _with_pods(self, desired: ModelDeployment, seen: Observed) -> Observed:
-        """Look at the pods of a rollout that is late: only they tell what is in their way."""
+    async def _read_pods(self, desired: ModelDeployment, now: float) -> None:
+        """Read a model's pods: only they tell what keeps them from starting, and how often their containers ended."""
         selector = f"{manifests.SELECTOR},{manifests.NAME}={desired.key.name}"
-        found = dict(seen.workloads)
+        found: dict[Backend, list[Object]] = {}
         for pod in await self._cluster.list(POD, labels=selector, namespace=desired.key.namespace):
             backend = manifests.backend_of(pod["metadata"])
-            if backend in found:
-                known = found[backend]
-                found[backend] = replace(
-                    known,
-                    unschedulable=observe.unschedulable(pod) or known.unschedulable,
-                    trouble=observe.trouble(pod) or known.trouble,
+            if backend is not None:
+                found.setdefault(backend, []).append(pod)
+        told = {backend: observe.with_pods(Workload(0, 0), pods) for backend, pods in found.items()}
+        self._pods[desired.key] = _Pods(now, told)
+
+    def _with_pods(self, key: Key, seen: Observed) -> Observed:
+        """Add what the pods told when they were last read."""
+        pods = self._pods.get(key)
+        if pods is None:
+            return seen
+        workloads = dict(seen.workloads)
+        for backend, told in pods.told.items():
+            if backend in workloads:
+                live = workloads[backend]
+                workloads[backend] = replace(
+                    told, replicas=live.replicas, ready=live.ready, blocked=told.blocked or live.blocked
                 )
-        return replace(seen, workloads=found)
+        return replace(seen, workloads=workloads, pods_read_at=pods.read_at)
+
+    def _drop_used_answers(self, key: Key, after: Status) -> None:
+        """Ask again the next time: what was true of a model's past or of its version may be so no longer then."""
+        if after.stable is not None or after.rollout is not None:
+            self._gitops.forget_recall(key)
+        if after.rollout is not None:
+            self._gates.forget_answer(key)
+        else:
+            self._pods.pop(key, None)
 
     async def _act(self, desired: ModelDeployment, decision: Decision) -> None:
         for action in decision.actions:
@@ -339,13 +376,13 @@ class Reconciler:
             changed_at=max(began, self._shifted.get(key, 0.0)),
             warm_until=rollout.ramp_since + plan.rollout.warmup,
             baseline=fresh,
-            comparable=stable is not None and not rollout.first and compared,
+            comparable=stable is not None and not rollout.alone and compared,
             pods={backend: max(seen.ready(backend), 1) for backend in wanted},
             steps=max(len(before_full), 1),
             began=rollout.started_at,
             planned=_share(seen.route, canary),
             stable_pods=max(seen.ready(Backend(stable.revision)), 1) if stable else 0,
-            demanded=0 if rollout.first else _demanded(plan.rollout.steps, rollout.step),
+            demanded=0 if rollout.alone else _demanded(plan.rollout.steps, rollout.step),
         )
 
     def _forget(self, key: Key) -> None:
@@ -356,6 +393,8 @@ class Reconciler:
         self._incidents.forget(key)
         self._hands.forget(key)
         self._shifted.pop(key, None)
+        self._pods.pop(key, None)
+        self._uids.pop(key, None)
         self._written.pop(key, None)
         self._drained.pop(key, None)
 
@@ -374,14 +413,6 @@ def _share(route: Route | None, backend: Backend) -> float:
     """Return a backend's share of the weights of a route; 0 where it has none."""
     total = sum(route.weights.values()) if route else 0
     return route.weights.get(backend, 0) / total if route and total else 0.0
-
-
-def _is_late(status: Status, seen: Observed, now: float) -> bool:
-    """Tell whether a rollout has waited for its pods for as long as it may."""
-    rollout = status.rollout
-    if rollout is None or rollout.step_since or rollout.revision not in seen.plans:
-        return False
-    return now - rollout.ramp_since >= seen.plans[rollout.revision].rollout.progress_deadline
 
 
 def _essence(status: Status) -> Any:

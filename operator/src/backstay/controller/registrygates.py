@@ -74,6 +74,10 @@ class RegistryGates:
         if self._clock() >= self._tell_again.get(desired.key, 0.0):
             self._background.start(desired.key, "tell-registry", lambda: self._tell(desired, record))
 
+    def forget_answer(self, key: Key) -> None:
+        """Drop the answer about a version that has been started."""
+        self._known.pop(key, None)
+
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a deleted ModelDeployment."""
         for known in (self._known, self._told, self._tell_again):

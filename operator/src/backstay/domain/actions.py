@@ -179,8 +179,12 @@ Action = (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do now, what to remember, and after how many seconds to look again though nothing happens."""
+    """What to do now, what to remember, and after how many seconds to look again though nothing happens.
+
+    ``lacks_pods`` asks for the pods to be read, and for a new decision with what they say, in place of this one.
+    """
 
     actions: tuple[Action, ...]
     status: Status
     requeue_after: float | None = None
+    lacks_pods: bool = False

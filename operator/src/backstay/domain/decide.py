@@ -7,29 +7,18 @@ again: it looks at what is, not at what it asked for.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from backstay.domain import gates, promotion, rollback, rollout
+from backstay.domain import gates, promotion, recall, rollback, rollout
 from backstay.domain.actions import (
     Action,
     Decision,
     EnsureStableService,
     EnsureWorkload,
     KeepPlan,
-    RecallStable,
     RememberStable,
     Retire,
     ShiftTraffic,
 )
-from backstay.domain.observed import (
-    Backend,
-    Mark,
-    NeverServed,
-    NotRecalled,
-    Observed,
-    RecallUnavailable,
-    Route,
-    ServedBefore,
-    Weights,
-)
+from backstay.domain.observed import Backend, Mark, Observed, Route, Weights
 from backstay.domain.resource import ModelDeployment, Rejection
 from backstay.domain.split import split
 from backstay.domain.status import REJECTED_LENGTH, Phase, RollbackState, Served, Status
@@ -49,19 +38,18 @@ def decide(desired: ModelDeployment, status: Status, observed: Observed, now: fl
 
     Returns:
         The actions in the order in which they must be carried out, the status to write after them, and when to look
-        again though nothing happens.
+        again though nothing happens; or the wish for a reading of the pods, with which to decide anew.
     """
     turn = Turn(desired=desired, observed=observed, now=now, status=status)
     _recall_rejections(turn)
     rollback.resume(turn)
     rollback.advance(turn)
-    if turn.status.stable is None and turn.status.rollout is None and not _recall_stable(turn):
-        return Decision(tuple(turn.actions), turn.status, turn.wake)
-    _ensure_stable(turn)
-    _choose(turn)
-    promotion.advance(turn)
-    _settle_traffic(turn)
-    return Decision(tuple(turn.actions), turn.status, turn.wake)
+    if recall.stable_is_known(turn):
+        _ensure_stable(turn)
+        _choose(turn)
+        promotion.advance(turn)
+        _settle_traffic(turn)
+    return Decision(tuple(turn.actions), turn.status, turn.wake, turn.lacks_pods)
 
 
 def rejection_of(desired: ModelDeployment, rejected: tuple[Rejection, ...]) -> Rejection | None:
@@ -97,30 +85,6 @@ def _recall_rejections(turn: Turn) -> None:
         for r in turn.status.rejected
         if r.revision and r.revision not in marked
     )
-
-
-def _recall_stable(turn: Turn) -> bool:
-    """Find out, for a ModelDeployment without memory, what was stable; False while that is not known."""
-    plan = turn.desired.plan
-    match turn.observed.recall:
-        case NotRecalled():
-            turn.act(RecallStable())
-            turn.say(Phase.PENDING, "Asking the registry and Git which version was stable here before")
-            return False
-        case RecallUnavailable(reason):
-            turn.act(RecallStable())
-            turn.say(Phase.PENDING, reason, stalled="MemoryUnavailable")
-            turn.wake_in(5.0)
-            return False
-        case NeverServed():
-            return True
-        case ServedBefore(model):
-            same = model.version == plan.model.version and model.digest in ("", plan.model.digest)
-            former = plan if same else plan.serving_version(model)
-            turn.note(stable=Served(former.revision, former.model.version, former.model.digest, since=turn.now))
-            turn.act(KeepPlan(former, renew=True))
-            turn.announce("StableRecalled", f"Version {former.model.version} was stable here before")
-            return True
 
 
 def _ensure_stable(turn: Turn) -> None:

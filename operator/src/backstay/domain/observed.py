@@ -28,17 +28,31 @@ Weights = Mapping[Backend, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """What in the cluster keeps pods from starting: a reason in one word, and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """The pods of one backend.
 
-    ``unschedulable`` says why pods could not be placed, where that is so, and ``trouble`` what a container says of
-    itself that does not get ready.
+    ``blocked`` is what in the cluster keeps any of them from starting, before their own programs have run. The rest is
+    known only after the pods were read: ``trouble`` says why a container is not ready, ``restarts`` counts how often
+    containers have ended, and ``ended`` says how the last of these ended.
     """
 
     replicas: int
     ready: int
-    unschedulable: str = ""
+    blocked: Blocked | None = None
     trouble: str = ""
+    restarts: int = 0
+    ended: str = ""
+
+
+_NO_PODS = Workload(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,15 +309,19 @@ class Evidence:
 class Observed:
     """Everything outside the spec and the status that a decision needs.
 
-    ``quiet`` are the backends whose request counters rest; ``set_by`` is the commit that brought what is declared,
-    empty while nobody knows; ``cluster`` is the configured name of this cluster; ``violations`` is what the promotion
-    policy has against starting what is declared, ``gates`` what the registry says of it; ``told_registry`` is whether
-    the registry knows of the rollback on record, ``incident`` what became of its issue.
+    ``pods_read_at`` is when the pods were last read, 0 while they were not; ``served`` is the revision that the stable
+    Service selects, empty where there is no such Service. ``quiet`` are the backends whose request counters rest;
+    ``set_by`` is the commit that brought what is declared, empty while it is not known; ``cluster`` is the configured
+    name of this cluster; ``violations`` is what the promotion policy has against starting what is declared, ``gates``
+    what the registry says of it; ``told_registry`` is whether the registry knows of the rollback on record,
+    ``incident`` what became of its issue.
     """
 
     cluster: str = ""
 
     workloads: Mapping[Backend, Workload] = field(default_factory=dict)
+    pods_read_at: float = 0.0
+    served: str = ""
     plans: Mapping[str, Plan] = field(default_factory=dict)
     route: Route | None = None
     evidence: Evidence | None = None
@@ -320,5 +338,8 @@ class Observed:
 
     def ready(self, backend: Backend) -> int:
         """Count the ready pods of a backend."""
-        workload = self.workloads.get(backend)
-        return workload.ready if workload else 0
+        return self.workload(backend).ready
+
+    def workload(self, backend: Backend) -> Workload:
+        """Return the pods of a backend; one that does not exist has none."""
+        return self.workloads.get(backend, _NO_PODS)

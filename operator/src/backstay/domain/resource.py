@@ -132,7 +132,11 @@ class OnInconclusive(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How a version is taken to full traffic; times in seconds."""
+    """How a version is taken to full traffic; times in seconds.
+
+    ``rescue_after`` is how long no pod of the stable version may be ready before a ready canary takes all traffic.
+    ``max_restarts`` is how many more restarts the canary's containers may have than those of the baseline.
+    """
 
     steps: tuple[Step, ...]
     baseline: bool = True
@@ -140,6 +144,8 @@ class Rollout:
     deadline: float = 43200.0
     progress_deadline: float = 600.0
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
+    rescue_after: float = 120.0
+    max_restarts: int = 0
 
 
 class WriteBack(StrEnum):
@@ -364,6 +370,8 @@ def plan_of(spec: Mapping[str, Any]) -> Plan:
             deadline=seconds(rollout.get("deadline", "12h")),
             progress_deadline=seconds(rollout.get("progressDeadline", "10m")),
             on_inconclusive=OnInconclusive(rollout.get("onInconclusive", "hold")),
+            rescue_after=seconds(rollout.get("rescueAfter", "2m")),
+            max_restarts=rollout.get("maxRestarts", 0),
         ),
         analysis=Analysis(
             interval=seconds(analysis.get("interval", "15s")),

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from backstay.domain import rollback
+from backstay.domain import rescue, restarts, rollback
 from backstay.domain.actions import EnsureWorkload, KeepPlan, LocateSource, RememberStable
-from backstay.domain.observed import Backend, Track
+from backstay.domain.observed import Backend, Blocked, Evidence, Track
 from backstay.domain.resource import (
     ABORT,
     APPROVE,
@@ -28,8 +28,9 @@ from backstay.domain.turn import Turn
 # seconds on top.
 _MEASURE_INTERVALS = 6
 _MEASURE_AT_LEAST = 30.0
-# How often pods that are late are looked at again, in seconds.
-_LOOK_AT_PODS_EVERY = 5.0
+# Pods that do not get ready are read every so many seconds, and so many times within the deadline at most.
+_READ_PODS_EVERY = 5.0
+_READ_PODS_AT_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,31 @@ def run(turn: Turn) -> None:
         turn.note(rollout=rollout)
     elif not rollout.commit:
         turn.act(LocateSource())
+    rollout, failure = _failed(turn, rollout, plan)
+    if failure is not None:
+        rollback.begin(turn, rollout, failure)
+    else:
+        _Walk(turn, rescue.watch(turn, rollout, plan), plan).go()
+
+
+def _failed(turn: Turn, rollout: RolloutState, plan: Plan) -> tuple[RolloutState, Failure | None]:
+    """Tell whether a person, the judge or the containers' restarts end the rollout."""
     reason = aborted(turn.desired, rollout)
     if reason:
-        rollback.begin(turn, rollout, Failure(reason))
-        return
-    _Walk(turn, rollout, plan).go()
+        return rollout, Failure(reason)
+    evidence = _evidence(turn, rollout)
+    if evidence is not None:
+        turn.note(verdict=evidence.verdict, analysis=evidence.accumulators)
+        if evidence.verdict is Verdict.FAIL:
+            return rollout, Failure(evidence.sentence, evidence.details)
+    rollout, failure = restarts.watch(turn, rollout, plan)
+    turn.note(rollout=rollout)
+    return rollout, failure
+
+
+def _evidence(turn: Turn, rollout: RolloutState) -> Evidence | None:
+    evidence = turn.observed.evidence
+    return evidence if evidence is not None and evidence.rollout == rollout.id else None
 
 
 def supersede(turn: Turn, why: str) -> None:
@@ -115,26 +136,22 @@ class _Walk:
         self.turn = turn
         self.rollout = rollout
         self.plan = plan
-        self.steps = (self._bake(),) if rollout.first else plan.rollout.steps
+        self.steps = (self._bake(),) if rollout.alone else plan.rollout.steps
         self.index = min(rollout.step, len(self.steps) - 1)
         self.stable = turn.status.stable.revision if turn.status.stable else ""
         self.canary = Backend(rollout.revision)
         self.baseline = Backend(self.stable, Track.BASELINE)
-        evidence = turn.observed.evidence
-        self.evidence = evidence if evidence is not None and evidence.rollout == rollout.id else None
+        self.evidence = _evidence(turn, rollout)
 
     def go(self) -> None:
         step = self.steps[self.index]
         share = self._share_of(step)
         self.turn.note(step=f"{self.index + 1}/{len(self.steps)}")
-        if self.evidence is not None:
-            self.turn.note(verdict=self.evidence.verdict, analysis=self.evidence.accumulators)
-            if self.evidence.verdict is Verdict.FAIL:
-                self._fail(self.evidence.sentence, self.evidence.details)
-                return
         if self._stable_comes_first():
             return
-        carried = share if self.rollout.step_since else self._carried(share)
+        # Whatever is ready serves at once where the stable version does not.
+        begun = self.rollout.step_since or self.rollout.rescued_at
+        carried = share if begun else self._carried(share)
         self._provide(share, carried)
         if self.rollout.step_since and not self.turn.observed.ready(self.canary):
             # Its pods died: the step begins anew when they are back, or fails like pods that never came.
@@ -161,7 +178,7 @@ class _Walk:
         return True
 
     def _bake(self) -> WeightStep:
-        """The first version has nothing to be compared with: it takes all traffic for the last step's time."""
+        """What has nothing to be compared with takes all traffic for the last step's time."""
         last = self.plan.rollout.steps[-1]
         return WeightStep(FULL, last.min_duration if isinstance(last, WeightStep) else 0.0)
 
@@ -189,7 +206,7 @@ class _Walk:
         return share if carried == share else self._reached()
 
     def _fresh(self, share: _Share) -> bool:
-        return self.plan.rollout.baseline and not self.rollout.first and share.weight < FULL
+        return self.plan.rollout.baseline and not self.rollout.alone and share.weight < FULL
 
     def _provide(self, share: _Share, carried: _Share) -> None:
         """Ask for the pods that the share needs, and for as many fresh ones of the stable revision beside them.
@@ -230,21 +247,10 @@ class _Walk:
         """Wait until enough pods are ready, and seen by Prometheus, to take the step's share."""
         turn, version = self.turn, self.rollout.version
         needed = self._needed(share)
-        wanted = self._wanted(share)
-        short = [backend for backend in wanted if turn.observed.ready(backend) < needed]
+        short = [backend for backend in self._wanted(share) if turn.observed.ready(backend) < needed]
         phase = Phase.STARTING if self.index == 0 else Phase.PROGRESSING
         if short:
-            left = self.plan.rollout.progress_deadline - (turn.now - self.rollout.ramp_since)
-            turn.wake_in(left if left > 0 else _LOOK_AT_PODS_EVERY)
-            ready = turn.observed.ready(short[0])
-            whose = f"pods of version {version}"
-            if short[0] != self.canary and turn.status.stable is not None:
-                whose = f"fresh pods of version {turn.status.stable.version} to compare with"
-            message = f"Waiting for {whose}: {ready} of {needed} ready"
-            if left <= 0:
-                self._never_ready(message, short)
-            else:
-                turn.say(phase, message)
+            self._await_pods(phase, short, needed)
             return
         if not self.rollout.ready_since:
             self.rollout = replace(self.rollout, ready_since=turn.now)
@@ -278,7 +284,7 @@ class _Walk:
 
     def _measured(self) -> bool:
         """Tell whether more traffic would be judged; servers without metrics get it all the same after a while."""
-        if self.rollout.first:
+        if self.rollout.alone:
             return True
         if self._away():
             return False
@@ -289,29 +295,56 @@ class _Walk:
     def _unmeasured_until(self) -> float:
         return self.rollout.ready_since + _MEASURE_INTERVALS * self.plan.analysis.interval + _MEASURE_AT_LEAST
 
-    def _never_ready(self, message: str, short: list[Backend]) -> None:
-        """Blame the version only where the cluster could place its pods and the same pods of stable do start."""
-        turn = self.turn
-        limit = f"within {self.plan.rollout.progress_deadline:g} s"
-        workload = turn.observed.workloads.get(self.canary)
-        unschedulable = workload.unschedulable if workload else ""
-        if self.rollout.first:
-            turn.say(Phase.PENDING, f"{message} {limit}: see the events of its pods", stalled="NotReady")
-        elif unschedulable:
-            turn.say(Phase.STARTING, f"{message} {limit}: {unschedulable}", stalled="Unschedulable")
-        elif self.canary not in short or self.baseline in short:
-            turn.say(
-                Phase.STARTING,
-                f"{message} {limit}, and fresh pods of the stable version do not get ready either: mend the cluster",
-                stalled="BaselineNotReady",
-            )
+    def _await_pods(self, phase: Phase, short: list[Backend], needed: int) -> None:
+        """Wait for pods. The version is blamed only for the time in which nothing in the cluster was in their way."""
+        turn, limit = self.turn, self.plan.rollout.progress_deadline
+        every = max(_READ_PODS_EVERY, limit / _READ_PODS_AT_MOST)
+        waited = turn.now - self.rollout.ramp_since
+        if waited >= min(every, limit):
+            turn.need_pods(since=turn.now - every)
+        blocked = self._blocked(short, late=waited >= limit)
+        if blocked is not None and turn.now - self.rollout.blocked_at >= every:
+            self.rollout = replace(self.rollout, blocked_at=turn.now)
+            turn.note(rollout=self.rollout)
+        left = limit - (turn.now - max(self.rollout.ramp_since, self.rollout.blocked_at))
+        turn.wake_in(min(left, every) if waited < limit else _READ_PODS_EVERY)
+        message = self._awaited(short[0], needed)
+        if blocked is not None:
+            cause = f": {blocked.message}" if blocked.message else ""
+            turn.say(phase, f"{message}{cause}", stalled=blocked.reason if waited >= limit else "")
+        elif left > 0:
+            turn.say(phase, message)
+        elif self.rollout.alone:
+            turn.say(Phase.PENDING, f"{message} within {limit:g} s: see the events of its pods", stalled="NotReady")
         else:
-            trouble = f": {workload.trouble}" if workload and workload.trouble else ""
-            self._fail(f"its pods were not ready {limit}{trouble}", ())
+            turn.need_pods()
+            trouble = turn.observed.workload(self.canary).trouble
+            reason = f"its pods were not ready within {limit:g} s"
+            rollback.begin(turn, self.rollout, Failure(f"{reason}: {trouble}" if trouble else reason))
+
+    def _blocked(self, short: list[Backend], *, late: bool) -> Blocked | None:
+        """Say what the version cannot be blamed for: the cluster, or what its baseline shares when time is up."""
+        if self.canary in short and (own := self.turn.observed.workload(self.canary).blocked) is not None:
+            return own
+        if late and self.baseline in short:
+            either = " either" if self.canary in short else ""
+            why = f"fresh pods of the stable version do not get ready{either}: repair the cluster or that version"
+            return Blocked("BaselineNotReady", why)
+        return Blocked("BaselineNotReady", "") if self.canary not in short else None
+
+    def _awaited(self, backend: Backend, needed: int) -> str:
+        turn = self.turn
+        whose = f"pods of version {self.rollout.version}"
+        if backend != self.canary and turn.status.stable is not None:
+            whose = f"fresh pods of version {turn.status.stable.version} to compare with"
+        return f"Waiting for {whose}: {turn.observed.ready(backend)} of {needed} ready"
 
     def _hold(self, step: Step, share: _Share) -> None:
         """Stay at the step until it may end."""
         turn = self.turn
+        if not self.rollout.alone and not self.rollout.traffic_since and (share.weight or share.copies):
+            self.rollout = restarts.begin(turn, self.rollout, self.plan)
+            turn.note(rollout=self.rollout)
         paused = self._paused()
         self._leave_out(held=paused or self._away() or isinstance(step, ApprovalStep))
         if self._late(share):
@@ -357,8 +390,8 @@ class _Walk:
 
     def _gate(self) -> tuple[_Gate, str]:  # noqa: PLR0911 - one return for each verdict
         """Tell whether the evidence lets the step end; NoData and Unavailable hold, Pass is demanded before 100 %."""
-        if self.rollout.first:
-            return _Gate.OPEN, ""
+        if self.rollout.alone:
+            return self._gate_alone()
         verdict = self.evidence.verdict if self.evidence else Verdict.NO_DATA
         before_full = self.index + 1 < len(self.steps) and self._next_weight() == FULL
         match verdict:
@@ -378,8 +411,20 @@ class _Walk:
     def _next_weight(self) -> int:
         return next((s.weight for s in self.steps[self.index + 1 :] if isinstance(s, WeightStep)), FULL)
 
+    def _gate_alone(self) -> tuple[_Gate, str]:
+        """Let what is compared with nothing be stable, unless the version that it stands in for is on its way back."""
+        stable = self.turn.status.stable
+        if stable is None:
+            return _Gate.OPEN, ""
+        if self.rollout.stable_up_since:
+            return _Gate.WAIT, f"version {stable.version} has ready pods again"
+        return _Gate.OPEN, f"no pod of version {stable.version} is ready"
+
     def _next(self) -> None:
         turn = self.turn
+        if not self.rollout.alone:
+            # Whether the version has crashed must be known before it gets more.
+            turn.need_pods()
         if self.index + 1 == len(self.steps):
             self._promote()
             return
@@ -413,9 +458,6 @@ class _Walk:
         turn.keep.update({Backend(rollout.revision)} | ({Backend(former.revision)} if former else set()))
         turn.wake_in(0.0)
 
-    def _fail(self, reason: str, details: tuple[str, ...]) -> None:
-        rollback.begin(self.turn, self.rollout, Failure(reason, details))
-
     def _leave_out(self, *, held: bool) -> None:
         """Keep the account of the time that the deadline does not count."""
         rollout, now = self.rollout, self.turn.now
@@ -429,7 +471,7 @@ class _Walk:
     def _late(self, share: _Share) -> bool:
         """Apply the deadline; True when that settles this turn."""
         turn, rollout = self.turn, self.rollout
-        if rollout.held_since or rollout.first:
+        if rollout.held_since or rollout.alone:
             return False
         left = self.plan.rollout.deadline - (turn.now - rollout.started_at - rollout.held)
         if left > 0:

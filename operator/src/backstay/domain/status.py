@@ -70,8 +70,15 @@ class RolloutState:
     """One version on its way.
 
     ``step`` counts from 0. ``ramp_since`` is when the step was entered, ``ready_since`` when its pods were ready,
-    ``step_since`` when its weight came on the route (0 until then). ``held`` are the seconds that the deadline leaves
-    out, ``held_since`` the start of such a time that still lasts. ``commit`` set the version in Git, where known.
+    ``step_since`` when its weight came on the route (0 until then). ``blocked_at`` is when the cluster was last seen to
+    keep its pods from starting. ``held`` are the seconds that the deadline leaves out, ``held_since`` the start of such
+    a time that still lasts. ``commit`` set the version in Git, where known.
+
+    ``traffic_since`` is when it first got requests or copies of them. ``restarts_before`` is how many more restarts its
+    containers had by then than those of the baseline, ``baseline_restarts`` the most that the baseline has had.
+
+    ``stable_down_since`` is since when the stable version has had no ready pod, ``rescued_at`` when the canary took all
+    traffic because of that, and ``stable_up_since`` since when the stable version has had ready pods again after it.
     """
 
     id: str
@@ -87,6 +94,18 @@ class RolloutState:
     step_since: float = 0.0
     held_since: float = 0.0
     held: float = 0.0
+    blocked_at: float = 0.0
+    traffic_since: float = 0.0
+    restarts_before: int = 0
+    baseline_restarts: int = 0
+    stable_down_since: float = 0.0
+    stable_up_since: float = 0.0
+    rescued_at: float = 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has nothing to be compared with: the first version, or one that stands in for a broken stable."""
+        return self.first or self.rescued_at > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +271,7 @@ class Status:
 _NAMES = {"rollback_id": "rollbackID", "from_version": "from", "to_version": "to"}
 _TIMES = frozenset(
     {"since", "until", "started_at", "ended_at", "ramp_since", "ready_since", "step_since", "held_since"}
+    | {"blocked_at", "traffic_since", "stable_down_since", "stable_up_since", "rescued_at"}
     | {"failed_at", "drained_at", "proposed_at", "pushed_at", "synced_at", "due_at"}
 )
 

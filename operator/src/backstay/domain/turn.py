@@ -16,7 +16,8 @@ class Turn:
     """The working sheet of one call of ``decide``: inputs that stay, and a decision in the making.
 
     ``live`` are the weights wanted on the route, None to leave it as it is; ``copies`` are the backends that get copies
-    of requests, and of how many in percent; ``keep`` are the backends that stay though they get no traffic.
+    of requests, and of how many in percent; ``keep`` are the backends that stay though they get no traffic;
+    ``lacks_pods`` tells that the decision needs a newer reading of the pods.
     """
 
     desired: ModelDeployment
@@ -29,6 +30,7 @@ class Turn:
     keep: set[Backend] = field(default_factory=set)
     marks: list[Mark] = field(default_factory=list)
     wake: float | None = None
+    lacks_pods: bool = False
 
     def act(self, *actions: Action) -> None:
         """Ask for acts, in this order."""
@@ -50,6 +52,14 @@ class Turn:
         """Look again after so many seconds at the latest."""
         delay = max(delay, 0.05)
         self.wake = delay if self.wake is None else min(self.wake, delay)
+
+    def need_pods(self, *, since: float | None = None) -> None:
+        """Ask for a reading of the pods, unless there is one from that time (Unix seconds; now if not given) or later.
+
+        The rest of this decision is not carried out then: it is made anew with that reading.
+        """
+        if self.observed.pods_read_at < (self.now if since is None else since):
+            self.lacks_pods = True
 
     def record(self, ended: Ended) -> None:
         """Add a line to the history."""

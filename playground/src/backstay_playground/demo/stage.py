@@ -86,6 +86,7 @@ class Pace:
     replicas: int = 1
     baseline: bool = True
     progress_deadline: str = "10m"
+    rescue_after: str = "2m"
     on_gate_failure: str = "hold"
     feature_schemas: tuple[str, ...] = ()
     incident: str = "none"
@@ -113,6 +114,7 @@ class Pace:
                         "steps": [dict(step) for step in self.steps],
                         "baseline": {"enabled": self.baseline, "warmup": self.warmup},
                         "progressDeadline": self.progress_deadline,
+                        "rescueAfter": self.rescue_after,
                     },
                     "analysis": {"interval": self.interval, **signals},
                     "rollback": {
