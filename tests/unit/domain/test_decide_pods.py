@@ -62,6 +62,17 @@ def test_what_keeps_pods_from_starting_is_told_at_once_and_stalls_after_the_dead
     assert world.status.stalled == ""
 
 
+def test_trouble_of_the_cluster_does_not_count_for_the_deadline_of_the_rollout_either() -> None:
+    world = starting(onInconclusive="rollback")
+    world.shows(CANARY, blocked=UNSCHEDULABLE)
+    wait(world, 13 * 3600, every=300)
+    world.shows(CANARY, blocked=None)
+    world.starts = True
+    world.judged(Verdict.INCONCLUSIVE, requests=1)
+    world.turn(3)
+    assert (world.weight("2"), world.status.stalled, world.status.rollback) == (10, "", None)
+
+
 def test_a_version_whose_pods_do_not_get_ready_after_the_trouble_fails_in_the_end() -> None:
     world = starting()
     world.shows(CANARY, blocked=UNSCHEDULABLE)

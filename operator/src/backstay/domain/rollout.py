@@ -303,6 +303,7 @@ class _Walk:
         if waited >= min(every, limit):
             turn.need_pods(since=turn.now - every)
         blocked = self._blocked(short, late=waited >= limit)
+        self._leave_out(held=blocked is not None or self._paused() or self._away())
         if blocked is not None and turn.now - self.rollout.blocked_at >= every:
             self.rollout = replace(self.rollout, blocked_at=turn.now)
             turn.note(rollout=self.rollout)
