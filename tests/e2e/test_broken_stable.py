@@ -15,10 +15,11 @@ pytestmark = pytest.mark.e2e
 
 RATE = 50.0
 RESCUE_AFTER = 10.0
+STEPS: tuple[dict[str, Any], ...] = ({"weight": 20, "minDuration": "3s"}, {"weight": 100, "minDuration": "6s"})
 
 
 def test_a_fix_takes_all_traffic_of_a_stable_version_that_is_broken(deliver: Any, fast: Pace) -> None:
-    delivery = deliver("1", pace=replace(fast, rescue_after=f"{RESCUE_AFTER:g}s"))
+    delivery = deliver("1", pace=replace(fast, steps=STEPS, rescue_after=f"{RESCUE_AFTER:g}s"))
     stage, observer = delivery.stage, delivery.observer
     place = f"--namespace={delivery.target.namespace}"
     traffic = delivery.traffic(rate=RATE)

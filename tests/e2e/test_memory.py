@@ -98,25 +98,28 @@ def test_a_status_that_is_lost_in_mid_canary_makes_no_version_the_first(deliver:
     delivery.stage.merge_bump(delivery.target, "3")
     delivery.stage.refresh(delivery.target)
     bad = delivery.observer.revision("3", since=begun, timeout=PATIENCE)
-    delivery.observer.wait_weight(bad, timeout=PATIENCE, since=begun)
+    on = delivery.observer.wait_weight(bad, timeout=PATIENCE, since=begun)
     place = f"--namespace={delivery.target.namespace}"
     gone = json.dumps([{"op": "remove", "path": "/status"}])
     delivery.kubectl("patch", "mdep", MODEL, place, "--subresource=status", "--type=json", f"--patch={gone}")
-    lost_at = time.time()
-    drained = delivery.observer.wait_drained(bad, timeout=PATIENCE, since=lost_at)
-    done = delivery.observer.wait_rolled_back("3", timeout=PATIENCE, since=lost_at)
+    states = delivery.observer.model.states(since=on.at)
+    lost = next(index for index, state in enumerate(states) if "status" not in state.body)
+    assert all(state.body["status"]["rollout"]["version"] == "3" for state in states[:lost]), "it was in mid-canary"
+    drained = delivery.observer.wait_drained(bad, timeout=PATIENCE, since=states[lost].at)
+    delivery.observer.wait_rolled_back("3", timeout=PATIENCE, since=drained.at)
     traffic.stop()
     assert max(delivery.observer.weights_of(bad)) == 20
-    stable = {
-        state.body.get("status", {}).get("stable", {}).get("version") for state in delivery.observer.model.states()
-    }
-    assert stable <= {None, "1"}
-    assert [s for s in delivery.observer.model.states(since=lost_at) if "status" not in s.body], "the status was gone"
+    stable = [
+        state.body["status"]["stable"]["version"]
+        for state in delivery.observer.model.states(since=on.at)
+        if "stable" in state.body.get("status", {})
+    ]
+    assert set(stable) == {"1"}
     assert stable_version(delivery.stage.playground, delivery.target) == "1"
     before = traffic.answers(since=begun)
     share = Counter(answer.version for answer in before if answer.began < drained.at)
     assert share["3"] <= 0.3 * sum(share.values())
-    assert {answer.version for answer in traffic.answers(since=done.at)} == {"1"}
+    assert {answer.version for answer in traffic.answers(since=drained.at + 1)} == {"1"}
 
 
 def test_without_the_registry_git_decides_or_nothing_is_started(deliver: Any) -> None:
