@@ -13,7 +13,7 @@ from rich.table import Table
 from backstay_playground.build import binaries
 from backstay_playground.cluster import choose_cluster
 from backstay_playground.demo.command import bench_crowd, bench_harmless, bench_rollback, bench_shadow, play_demo
-from backstay_playground.environment import controller_environment
+from backstay_playground.environment import environment, image_requirements
 from backstay_playground.errors import PlaygroundError
 from backstay_playground.install import apply_folder
 from backstay_playground.layout import repository_root
@@ -157,10 +157,14 @@ def env(state: State = "") -> None:
 
 @app.command()
 def build() -> None:
-    """Build whatever programs are missing into the user's cache, and show the progress; not those of benchmarks."""
+    """Build whatever programs are missing into the user's cache, and show the progress; not those of benchmarks.
+
+    The Python packages of the images go there too.
+    """
     binaries(sorted(name for name, tool in TOOLS.items() if not tool.for_benchmarks), _console)
-    # Tests have no network to install it from.
-    controller_environment()
+    # Tests have no network to install them from.
+    for pins in image_requirements():
+        environment(pins)
 
 
 @app.command()

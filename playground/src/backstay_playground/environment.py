@@ -1,6 +1,7 @@
 """Python environments beside the project's own, for programs whose requirements do not go with it."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,14 @@ def environment(pins: Path) -> Path:
             raise PlaygroundError(f"{pins.name} cannot be installed: {answer.stderr.strip()[-1500:]}")
         done.touch()
     return folder
+
+
+def image_requirements() -> list[Path]:
+    """Return the requirements files that the Dockerfiles of this checkout install."""
+    root = repository_root()
+    texts = [dockerfile.read_text(encoding="utf-8") for dockerfile in root.glob("*/Dockerfile")]
+    named = {path for text in texts for path in re.findall(r"^COPY (requirements/\S+\.txt) ", text, re.MULTILINE)}
+    return [root / path for path in sorted(named)]
 
 
 def controller_environment() -> Path:

@@ -12,11 +12,10 @@ import yaml
 
 from backstay.adapters.cel import CelError, cel_value, compiled, evaluate, holds
 from backstay.adapters.gates import Asked, MetricLimit, PolicyError
-from backstay.adapters.shipped import shipped_files
+from backstay.adapters.shipped import PROMOTION_POLICY, shipped_files
 
-PLACE = "policies/promotion"
-SETTINGS_FILE = f"{PLACE}/settings.yaml"
-POLICY_FILE = f"{PLACE}/policy.yaml"
+SETTINGS_FILE = f"{PROMOTION_POLICY}/settings.yaml"
+POLICY_FILE = f"{PROMOTION_POLICY}/policy.yaml"
 _ASKED = "asked"
 
 
@@ -36,7 +35,7 @@ class Policy:
     @staticmethod
     def shipped() -> "Policy":
         """Return the policy of this version of Backstay, with the settings that it is installed with."""
-        files = shipped_files(PLACE)
+        files = shipped_files(PROMOTION_POLICY)
         return Policy.of(files[POLICY_FILE], files[SETTINGS_FILE])
 
     @staticmethod

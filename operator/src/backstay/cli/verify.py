@@ -15,6 +15,7 @@ from backstay.adapters.gates import PolicyError
 from backstay.adapters.modelversion import RegisteredVersion
 from backstay.adapters.policy import POLICY_FILE, SETTINGS_FILE, Policy
 from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.shipped import NotShippedError
 from backstay.cli import options
 from backstay.cli.trouble import ANSWER_IS_NO, NO_ANSWER, refuse
 from backstay.cli.verifying import kinds
@@ -129,9 +130,9 @@ def verify(  # noqa: PLR0913 - each is an option of the command
     try:
         change = Change.since(root, base) if base else None
         run = _Run(root, _policy(root), None if offline else _registries(registry, change))
-    except (ChangeError, PolicyError) as problem:
+        run.check(places)
+    except (ChangeError, PolicyError, NotShippedError) as problem:
         refuse(str(problem))
-    run.check(places)
     run.findings.extend(undelivered(root, places))
     if change is not None:
         run.findings.extend(kinds.findings(change, run.checked, run.policy))

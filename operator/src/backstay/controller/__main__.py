@@ -6,6 +6,7 @@ import sys
 import uvloop
 
 from backstay.adapters.kubernetes import ApiError
+from backstay.adapters.shipped import NotShippedError
 from backstay.controller.operator import run
 from backstay.controller.settings import Settings
 
@@ -15,7 +16,7 @@ _HAND_OVER_EVERY = 0.0005
 
 
 def main() -> int:
-    """Run the controller; configuration mistakes end it with one sentence."""
+    """Run the controller; mistakes of configuration and installation end it with one sentence."""
     sys.setswitchinterval(_HAND_OVER_EVERY)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for chatty in ("kopf", "aiohttp.access", "git"):
@@ -26,7 +27,7 @@ def main() -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         uvloop.run(run(Settings.from_environment()))
-    except (ValueError, ApiError) as problem:
+    except (ValueError, ApiError, NotShippedError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 2
     return 0

@@ -29,6 +29,7 @@ from backstay.adapters.kubernetes import (
 )
 from backstay.adapters.manifests import SELECTOR
 from backstay.adapters.prometheus import Prometheus
+from backstay.adapters.shipped import PROMOTION_POLICY, shipped_files
 from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.controller import metrics
 from backstay.controller.background import Background
@@ -335,7 +336,15 @@ def _count_query(outcome: str) -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Run until the process is told to end; start again when a kind is installed that was missing."""
+    """Run until the process is told to end; start again when a kind is installed that was missing.
+
+    Raises:
+        ApiError: there is no cluster to connect to.
+        NotShippedError: the promotion policy is to be asked, and this installation does not have it.
+    """
+    if settings.policy is not None:
+        # Found missing at a model, it would stop that model, and every other one.
+        shipped_files(f"{PROMOTION_POLICY}/policy.yaml")
     start_http_server(settings.metrics_port, addr=settings.address)
     while True:
         registry = kopf.OperatorRegistry()

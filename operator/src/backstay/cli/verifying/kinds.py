@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from backstay.adapters.gitlocate import USUAL_NAME
-from backstay.adapters.policy import PLACE, Policy
+from backstay.adapters.policy import Policy
 from backstay.adapters.rollbackcommit import ID_TRAILER
+from backstay.adapters.shipped import PROMOTION_POLICY
 from backstay.adapters.versionfile import MOST_REJECTIONS, VersionFile
 from backstay.cli.verifying.change import Change
 from backstay.cli.verifying.environments import APPLICATIONS, Checked, Environment
@@ -50,14 +51,14 @@ def _beside(change: Change, moved: list[Checked], policy: Policy) -> Iterator[Fi
         yield Finding(
             first, 0, f"the change moves the version and touches {_named(others)} as well; change the version alone"
         )
-    rules = sorted(path for path in change.files if path.startswith(f"{PLACE}/"))
+    rules = sorted(path for path in change.files if path.startswith(f"{PROMOTION_POLICY}/"))
     if rules:
         sentence = f"the change moves the version and {_named(rules)}, by which it is checked; change that first"
         yield Finding(first, 0, sentence)
 
 
 def _elsewhere(change: Change) -> Iterator[Finding]:
-    inside = (f"{APPLICATIONS}/", f"{PLACE}/")
+    inside = (f"{APPLICATIONS}/", f"{PROMOTION_POLICY}/")
     outside = sorted(path for path in change.files if not path.startswith(inside))
     if outside:
         sentence = f"beside the version the change touches {_named(outside)}, which is a change of another kind"
