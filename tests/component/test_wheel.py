@@ -1,12 +1,18 @@
 """The wheel carries what the command gives to people, and works away from the checkout."""
 
+import hashlib
 import os
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.component
 
@@ -53,6 +59,7 @@ def test_it_has_schema_policy_monitoring_checks_and_templates(installed: Path) -
 def test_a_repository_is_made_from_it(installed: Path, tmp_path: Path) -> None:
     options = ["--repository=https://git.example.com/models/gitops.git", "--registry=http://mlflow:5000"]
     options += ["--gateway=gateways/models", "--domain=example.com", "--model=fraud", "--forge=gitlab"]
+    options += [f"--install-from=git+https://git.example.com/platform/backstay@{40 * 'a'}"]
     done = backstay(installed, "init", "made", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "made" / ".gitlab-ci.yml").is_file()
@@ -66,3 +73,49 @@ def test_a_repository_is_made_from_it(installed: Path, tmp_path: Path) -> None:
         text=True,
     ).stdout
     assert Path(said.strip()).is_relative_to(installed)
+
+
+@pytest.fixture
+def served(installed: Path) -> Iterator[tuple[str, str]]:
+    """Serve the wheel; return its URL and its digest."""
+    (wheel,) = installed.parent.glob("backstay-*.whl")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(wheel.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/{wheel.name}"
+        yield url, hashlib.sha256(wheel.read_bytes()).hexdigest()
+        server.shutdown()
+        thread.join()
+
+
+def test_the_checks_of_a_new_repository_install_that_wheel_and_no_other(
+    installed: Path, served: tuple[str, str], tmp_path: Path
+) -> None:
+    url, digest = served
+    for name, expected, code in (("right", digest, 0), ("wrong", 64 * "0", 1)):
+        options = ["--repository=https://git.example.com/models/gitops.git", "--registry=http://mlflow:5000"]
+        options += ["--gateway=gateways/models", "--domain=example.com", "--model=fraud", "--forge=gitlab"]
+        made = backstay(installed, "init", name, *options, f"--install-from={url}#sha256={expected}", folder=tmp_path)
+        assert made.returncode == 0, made.stderr
+        job = yaml.safe_load((tmp_path / name / ".gitlab-ci.yml").read_text())["backstay"]
+        done = subprocess.run(
+            ["sh", "-ec", job["script"][0]],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "BACKSTAY_PACKAGE": job["variables"]["BACKSTAY_PACKAGE"],
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                # Beside the packages of this environment, and without the network.
+                "PIP_TARGET": str(tmp_path / f"{name}-site"),
+                "PIP_NO_DEPS": "1",
+                "PIP_NO_INDEX": "1",
+                "PIP_NO_CACHE_DIR": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert (tmp_path / f"{name}-site" / "backstay").is_dir() is (name == "right")
+    assert "DO NOT MATCH THE HASHES" in done.stderr

@@ -87,6 +87,7 @@ def test_a_new_repository_is_verified_delivered_and_grows_by_one_command(stage: 
         "--model=first",
         "--registered=fraud-detector",
         "--forge=gitea",
+        f"--install-from=git+{IN_CLUSTER_URL}/platform/backstay@{40 * 'a'}",
     )
     verified = backstay(stage, repository, "verify", f"--registry={stage.playground.mlflow_url}")
     assert "2 environments checked, 0 things to mend" in verified

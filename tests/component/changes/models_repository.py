@@ -89,6 +89,7 @@ def made(root: Path) -> Repository:
     repository = Repository(root)
     options = ["--repository=https://git.example.com/models/gitops.git", "--registry=http://127.0.0.1:9"]
     options += ["--gateway=gateways/models", "--domain=example.com", f"--model={MODEL}", "--forge=gitea"]
+    options += [f"--install-from=git+https://git.example.com/platform/backstay@{40 * 'a'}"]
     done = CliRunner().invoke(app, ["init", str(root), *options])
     assert done.exit_code == 0, done.output
     for path in (VERSION, f"{STAGING}/model-version.yaml"):

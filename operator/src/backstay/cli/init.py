@@ -10,15 +10,11 @@ import typer
 from backstay.adapters.shipped import shipped_files
 from backstay.cli.scaffold import CONFIG, Defaults, Model, ScaffoldError, model_files, repository_files
 from backstay.cli.trouble import refuse
+from backstay.cli.workflows import workflow_files
 
 # What a repository gets besides its own files: folders of this checkout, or of the installed package.
 _SHIPPED = ("monitoring", "policies/promotion")
 _README = "README.md"
-_CHECKS = {
-    "github": {"pipelines/checks/github.yaml": ".github/workflows/backstay.yaml"},
-    "gitlab": {"pipelines/checks/gitlab.yaml": ".gitlab-ci.yml"},
-    "gitea": {"pipelines/checks/gitea.yaml": ".gitea/workflows/backstay.yaml"},
-}
 
 
 def init(  # noqa: PLR0913 - one parameter an option
@@ -38,14 +34,22 @@ def init(  # noqa: PLR0913 - one parameter an option
         list[str] | None, typer.Option(help="In the order that versions pass them; the last one is the careful one.")
     ] = None,
     forge: Annotated[str, typer.Option(help="Whose checks of pull requests to add: github, gitlab or gitea.")] = "",
+    install_from: Annotated[
+        str,
+        typer.Option(
+            help="What these checks install Backstay from: git+https://HOST/PATH@COMMIT, or the URL of a wheel with "
+            "#sha256=DIGEST. Required with --forge."
+        ),
+    ] = "",
 ) -> None:
     """Make a GitOps repository for models, ready to be pushed.
 
     ```
     git clone https://git.example.com/models/gitops.git && cd gitops
-    backstay init . --repository https://git.example.com/models/gitops.git --forge gitea
+    backstay init . --repository https://git.example.com/models/gitops.git
         --registry http://mlflow.mlops:5000 --gateway gateways/models --domain example.com
-        --model fraud-detector
+        --model fraud-detector --forge gitea
+        --install-from git+https://git.example.com/platform/backstay@COMMIT
     backstay verify --offline
     git add --all && git commit --message 'Deliver fraud-detector' && git push
     kubectl apply -f applications/argocd/models.yaml
@@ -54,9 +58,8 @@ def init(  # noqa: PLR0913 - one parameter an option
     Nothing that is there already is overwritten. A README.md is left as it is; if another file is in the way, nothing
     is written at all.
     """
-    if forge and forge not in _CHECKS:
-        refuse(f"--forge is {forge!r}: choose one of {', '.join(_CHECKS)}")
     try:
+        checks = workflow_files(forge, install_from)
         defaults = Defaults(
             repository=repository,
             registry=registry,
@@ -68,13 +71,11 @@ def init(  # noqa: PLR0913 - one parameter an option
             environments=tuple(environment or ("staging", "production")),
         )
         first = Model(model, registered or model, version)
-        written = {**repository_files(defaults), **model_files(defaults, first)}
+        written = {**repository_files(defaults), **model_files(defaults, first), **checks}
     except ScaffoldError as problem:
         refuse(str(problem))
     for place in _SHIPPED:
         written |= shipped_files(place)
-    for source, target in _CHECKS.get(forge, {}).items():
-        written[target] = shipped_files(source)[source]
     if (folder / _README).exists():
         del written[_README]
     _write(folder, written)
