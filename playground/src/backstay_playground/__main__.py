@@ -164,6 +164,9 @@ def build() -> None:
     binaries(sorted(name for name, tool in TOOLS.items() if not tool.for_benchmarks), _console)
     # Tests have no network to install them from.
     for pins in image_requirements():
+        _console.print(
+            f"installing {pins.relative_to(repository_root())}, unless it is there already ...", highlight=False
+        )
         environment(pins)
 
 
