@@ -57,6 +57,9 @@ def test_a_retry_that_nothing_in_git_knows_is_named(repository: Repository) -> N
     repository.model(version="2", digest=OTHER, retryOf=16 * "d")
     (note,) = noted(repository)
     assert "names rollback dddddddddddddddd, which neither rejectedVersions nor the history knows" in note["sentence"]
+    quoted = f"notes\n\nBackstay-Rollback-Id: {16 * 'd'}\n\nWhat is that?"
+    repository.git("commit", "--quiet", "--allow-empty", "--message", quoted)
+    assert noted(repository) == [note]
     repository.git("commit", "--quiet", "--allow-empty", "--message", f"rollback\n\nBackstay-Rollback-Id: {16 * 'd'}")
     assert noted(repository) == []
 

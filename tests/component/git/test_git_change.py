@@ -44,6 +44,21 @@ def test_a_change_is_made_once(remote: Remote, repository: Repository) -> None:
     assert repository.change(bump(remote)) == AlreadyDone(outcome.commit)
 
 
+@pytest.mark.parametrize(
+    ("message", "files"),
+    [
+        ("notes\n\nBackstay-Change-Id: id-1\n\nWhat is that?", {FILE: Remote.text("7").replace("# Which", "# What")}),
+        ("notes\n\nBackstay-Change-Id: id-1", {"README.md": "Other\n"}),
+    ],
+)
+def test_a_commit_that_only_names_the_change_has_not_made_it(
+    remote: Remote, repository: Repository, message: str, files: dict[str, str]
+) -> None:
+    remote.commit(files, message)
+    assert isinstance(repository.change(bump(remote)), Committed)
+    assert repository.change(bump(remote)) == AlreadyDone(remote.head())
+
+
 def test_what_is_there_already_is_no_commit(remote: Remote, repository: Repository) -> None:
     assert repository.change(bump(remote, "7")) == Unchanged(remote.head())
 

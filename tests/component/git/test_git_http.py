@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from tests.component.git.bare import FILE, Remote
 
 from backstay.adapters.changes import Proposed
 from backstay.adapters.credentials import Credentials
 from backstay.adapters.git import Repository
 from backstay.adapters.gitcommand import GitRefused, GitRunner, GitUnavailable
 from backstay.adapters.giturl import parse_url
-from backstay.adapters.rollbackcommit import Committed, Refused, RollbackRequest, Unavailable
+from backstay.adapters.rollbackcommit import AlreadyDone, Committed, Refused, RollbackRequest, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from tests.component.git.bare import Remote
 
 pytestmark = pytest.mark.component
 
@@ -241,6 +240,19 @@ def test_a_dead_server_is_unavailable(
     [outcome] = private.rollback([request_for()])
     assert isinstance(outcome, Unavailable)
     assert "cannot be reached" in outcome.reason
+
+
+def test_a_clone_without_old_contents_finds_an_earlier_rollback(
+    remote: Remote, forge: Forge, secret: Path, tmp_path: Path, request_for: Callable[..., RollbackRequest]
+) -> None:
+    request, url = request_for(), f"{forge.url}/remote.git"
+    with Repository(url, "main", workdir=tmp_path / "first", credentials=Credentials(secret)) as repository:
+        [first] = repository.rollback([request])
+    assert isinstance(first, Committed)
+    remote.commit({FILE: remote.text("8")}, "version 8")
+    with Repository(url, "main", workdir=tmp_path / "second", credentials=Credentials(secret)) as repository:
+        assert repository.rollback([request]) == [AlreadyDone(first.commit)]
+        assert "blob:none" in (tmp_path / "second/clone/.git/config").read_text()
 
 
 def test_a_clone_without_old_contents_proposes_and_carries_over(

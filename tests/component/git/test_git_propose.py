@@ -261,6 +261,15 @@ def test_a_merged_proposal_is_done(remote: Remote, repository: Repository, reque
     assert refs(remote) == ["refs/heads/main"]
 
 
+def test_a_commit_that_only_names_the_rollback_does_not_end_its_proposal(
+    remote: Remote, repository: Repository, request_for: RequestFor
+) -> None:
+    request = request_for()
+    proposed = propose(repository, request)
+    remote.commit({"README.md": "Other\n"}, f"Notes\n\n{remote.git('log', '-1', '--format=%B', BRANCH)}")
+    assert propose(repository, request) == proposed
+
+
 def test_a_squash_that_has_lost_the_message_leaves_the_good_version(
     remote: Remote, repository: Repository, request_for: RequestFor
 ) -> None:

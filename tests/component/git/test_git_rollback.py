@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.component.git.bare import FILE, OVERLAY, PROTECTED, once
+from tests.component.git.bare import FILE, OVERLAY, PROTECTED, Remote, once
 
 from backstay.adapters.rollbackcommit import (
     AlreadyDone,
@@ -29,7 +29,7 @@ from backstay.domain.resource import ModelIdentity
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.component.git.bare import Open, Remote
+    from tests.component.git.bare import Open
 
     from backstay.adapters.git import Repository
 
@@ -291,14 +291,76 @@ def test_two_controllers_at_once_make_one_commit(
     assert {outcome.commit for outcome in outcomes if isinstance(outcome, Committed | AlreadyDone)} == {remote.head()}
 
 
-def test_a_squash_that_holds_the_trailer_counts_as_done(
+QUOTED = f"a person's note\n\nThe log says:\n\nBackstay-Rollback-Id: {'a' * 64}\n\nWhat is that?\n"
+MIXED = f"a person's note\n\nThe log says\nBackstay-Rollback-Id: {'a' * 64}\n"
+TRAILER = f"Notes of a squash\n\nBackstay-Rollback-Id: {'a' * 64}\n"
+STAGING = "applications/fraud-detector/overlays/staging/model-version.yaml"
+STILL_7 = Remote.text("7").replace("# Which", "# Still which")
+
+
+@pytest.mark.parametrize("later", ["7", "8"])
+def test_a_squash_that_keeps_the_trailer_counts_as_done_whatever_came_later(
+    remote: Remote, repository: Repository, request_for: RequestFor, later: str
+) -> None:
+    request = request_for()
+    commit = remote.commit({FILE: remote.text("6")}, TRAILER)
+    assert repository.rollback([request]) == [AlreadyDone(commit)]
+    remote.commit({FILE: remote.text(later)}, "a person")
+    assert repository.rollback([request]) == [AlreadyDone(commit)]
+
+
+def test_a_squash_that_keeps_the_trailer_elsewhere_leaves_the_good_version(
     remote: Remote, repository: Repository, request_for: RequestFor
 ) -> None:
     request = request_for()
-    commit = remote.commit(
+    head = remote.commit(
         {FILE: remote.text("6")}, f"Merge of two\n\n* rollback\n\nBackstay-Rollback-Id: {'a' * 64}\n\n* other\n"
     )
-    assert repository.rollback([request]) == [AlreadyDone(commit)]
+    assert repository.rollback([request]) == [AlreadyGood(head)]
+
+
+@pytest.mark.parametrize(
+    ("message", "files"),
+    [
+        (QUOTED, {"README.md": "Other\n"}),
+        (QUOTED, {FILE: STILL_7}),
+        (MIXED, {FILE: STILL_7}),
+        (TRAILER, {"README.md": "Other\n"}),
+        (TRAILER, {STAGING: Remote.text("6")}),
+        (TRAILER, {f"{OVERLAY}/notes.txt": "Other\n"}),
+        (TRAILER, {FILE: STILL_7}),
+        (TRAILER, {}),
+    ],
+)
+def test_a_commit_that_only_names_the_rollback_has_not_done_it(
+    remote: Remote, repository: Repository, request_for: RequestFor, message: str, files: dict[str, str]
+) -> None:
+    request = request_for()
+    remote.commit(files, message)
+    [outcome] = repository.rollback([request])
+    assert outcome.__class__ is Committed
+    assert declared(remote) == remote.identity("6")
+    assert repository.rollback([request]) == [AlreadyDone(remote.head())]
+
+
+def test_another_version_with_the_trailer_does_not_pass_for_the_good_one(
+    remote: Remote, repository: Repository, request_for: RequestFor
+) -> None:
+    request = request_for()
+    remote.commit({FILE: remote.text("8")}, TRAILER)
+    assert repository.rollback([request]) == [Superseded("8", remote.head())]
+    assert [entry.version for entry in read_version_file(remote.show(), name="fraud-detector").rejected] == ["7"]
+
+
+def test_a_person_who_takes_the_rollback_back_and_quotes_it_is_not_overruled(
+    remote: Remote, repository: Repository, request_for: RequestFor
+) -> None:
+    request = request_for()
+    [outcome] = repository.rollback([request])
+    assert isinstance(outcome, Committed)
+    remote.commit({FILE: remote.text("7")}, f"Revert\n\n{remote.git('log', '-1', '--format=%B')}")
+    assert remote.trailer("Backstay-Rollback-Id") == ["a" * 64]
+    assert repository.rollback([request]) == [AlreadyDone(outcome.commit)]
 
 
 def test_a_file_that_says_the_good_version_is_left_alone(

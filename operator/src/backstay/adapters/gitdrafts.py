@@ -1,17 +1,17 @@
 """Decide what a request means for a branch as it is now, and make the commit for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from backstay.adapters.changes import Change, Mark, Unchanged, change_message
 from backstay.adapters.gitclone import Clone
 from backstay.adapters.gitcommit import NewCommit
-from backstay.adapters.gitlocate import Found, VersionFileMissingError, find
+from backstay.adapters.gitlocate import Found, VersionFileMissingError, find, version_file
+from backstay.adapters.gitobjects import TRAILERS
 from backstay.adapters.render import RenderError, RenderTimeoutError
 from backstay.adapters.renders import Edit, Renders
 from backstay.adapters.rollbackcommit import (
-    SUPERSEDED_TRAILER,
     AlreadyDone,
     AlreadyGood,
     Missing,
@@ -22,7 +22,7 @@ from backstay.adapters.rollbackcommit import (
     quarantine_message,
     rollback_message,
 )
-from backstay.adapters.versionfile import VersionFileError, read_version_file, restore
+from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file, restore
 from backstay.domain.resource import ModelIdentity, Rejection
 
 T = TypeVar("T")
@@ -72,12 +72,8 @@ class Drafts:
         Raises:
             CloneBroken, GitUnavailable, GitRefused: the commit could not be made.
         """
-        found = self._recorded(request, tip, since=request.bad_commit)
-        if found:
-            commit, newer_version = found
-            return Superseded(newer_version, commit) if newer_version else AlreadyDone(commit)
         refused = f"Version {request.good.version} of {request.resource} was not restored in Git"
-        return self._explained(refused, lambda: self._compared(request, tip))
+        return self._explained(refused, lambda: self._rolled_back(request, tip) or self._compared(request, tip))
 
     def change(self, change: Change, head: str) -> Draft | ChangeSettled:
         """Edit the file as it is at ``head``, and commit on top of that if the edit makes a difference.
@@ -85,10 +81,10 @@ class Drafts:
         Raises:
             CloneBroken, GitUnavailable, GitRefused: the commit could not be made.
         """
-        found = self._recorded(change, head, since="")
-        if found:
-            return AlreadyDone(found[0])
-        return self._explained(f"{change.name} was not changed in Git", lambda: self._edited(change, head))
+        return self._explained(
+            f"{change.name} was not changed in Git",
+            lambda: self._changed(change, head) or self._edited(change, head),
+        )
 
     def carried_over(self, drafts: Sequence[Draft], since: str, head: str) -> list[Draft] | None:
         """Make drafts again on top of a newer commit; None if what they were decided on has changed since then.
@@ -104,31 +100,54 @@ class Drafts:
             changed = self._clone.read("diff-tree", "-r", "-z", "--name-only", "--no-renames", since, head).split("\0")
             if any(within(path, read) for draft in drafts for read in draft.reads for path in changed if path):
                 return None
-            lines = set(self._clone.read("log", "--format=%B", f"{since}..{head}").splitlines())
+            lines = set(self._clone.read("log", f"--format={TRAILERS}", f"{since}..{head}").splitlines())
             if any(draft.once and draft.once in lines for draft in drafts):
                 return None
         commits = self._clone.plant([draft.new for draft in drafts], onto=head)
         return [replace(draft, commit=commit) for draft, commit in zip(drafts, commits, strict=True)]
 
-    def _recorded(self, request: RollbackRequest | Change, head: str, *, since: str) -> tuple[str, str] | None:
-        """Look on the branch for the commit of an earlier attempt, and what it says was newer.
+    def _carriers(self, request: RollbackRequest | Change, head: str, *, since: str) -> Iterator[tuple[str, bytes]]:
+        """Look on the branch for the commits that change the version file and have the request's ID as a trailer.
 
-        A merge, a squash and a rebase of a proposal all bring its trailer to the branch.
+        A merge, a squash and a rebase of a proposal all bring that trailer to the branch. A commit that quotes the ID
+        elsewhere in its message, or changes other files, is passed over. The oldest comes first, with the file as it
+        was then.
         """
         once = Mark.of(request).once
         if not once:
-            return None
-        lines = self._clone.read(
+            return
+        said = self._clone.read(
             "log",
-            f"--format=%H %(trailers:key={SUPERSEDED_TRAILER},valueonly,separator=%x20)",
+            f"--format=%H%n{TRAILERS}%x00",
             "--extended-regexp",
             f"--grep=^{once.replace('.', '[.]')}$",
             f"{since}..{head}" if self._clone.is_ancestor(since, head) else head,
-        ).splitlines()
-        if not lines:
-            return None
-        commit, _, newer_version = lines[-1].partition(" ")
-        return commit, newer_version
+        )
+        quoting = [entry.strip().splitlines() for entry in said.split("\0")[:-1]]
+        named = [commit for commit, *trailers in reversed(quoting) if once in trailers]
+        if not named:
+            return
+        file = version_file(self._clone, head, path=request.path, name=request.name)
+        for commit in named:
+            yield from (found for found in self._clone.revisions(commit, file, 1) if found[0] == commit)
+
+    def _rolled_back(self, request: RollbackRequest, tip: str) -> AlreadyDone | Superseded | None:
+        """Look for a commit that has done this rollback: the file must say in it what the request asks for."""
+        for commit, content in self._carriers(request, tip, since=request.bad_commit):
+            try:
+                declared = read_version_file(content, name=request.name)
+            except VersionFileError:
+                continue
+            if _says(declared.identity, request.good):
+                return AlreadyDone(commit)
+            if _rejects(declared, request.bad) and not _says(declared.identity, request.bad):
+                return Superseded(declared.identity.version, commit)
+        return None
+
+    def _changed(self, change: Change, head: str) -> AlreadyDone | None:
+        """Look for a commit that has made this change, which people may have edited before they merged it."""
+        carrier = next(self._carriers(change, head, since=""), None)
+        return AlreadyDone(carrier[0]) if carrier else None
 
     def _explained(self, refused: str, decide: Callable[[], T]) -> T | Missing | Refused | Unavailable:
         try:
@@ -161,8 +180,8 @@ class Drafts:
     def _quarantine(self, request: RollbackRequest, found: Found, tip: str) -> Draft | Superseded:
         """Leave a newer version alone, and only reject the bad one if that does not bar the newer one too."""
         declared, bad = found.declared.identity, request.bad
-        known = any((entry.version, entry.digest) == (bad.version, bad.digest) for entry in found.declared.rejected)
-        if known or not request.quarantine or (declared.version == bad.version and not bad.digest):
+        bars_newer = declared.version == bad.version and not bad.digest
+        if _rejects(found.declared, bad) or not request.quarantine or bars_newer:
             return Superseded(declared.version, None)
         try:
             return self._restored(request, found, tip, newer_version=declared.version)
@@ -199,6 +218,10 @@ class Drafts:
 def within(path: str, folder: str) -> bool:
     """Tell whether a path is another one or below it; everything is below the empty path."""
     return not folder or path == folder or path.startswith(f"{folder}/")
+
+
+def _rejects(declared: VersionFile, bad: ModelIdentity) -> bool:
+    return any((entry.version, entry.digest) == (bad.version, bad.digest) for entry in declared.rejected)
 
 
 def _says(declared: ModelIdentity, wanted: ModelIdentity) -> bool:

@@ -97,6 +97,20 @@ def find(clone: Clone, commit: str, *, path: str, name: str) -> Found:
     return others[0]
 
 
+def version_file(clone: Clone, commit: str, *, path: str, name: str) -> str:
+    """Return the path of the version file in a folder; the usual one where the commit has none that can be used.
+
+    Raises:
+        VersionFileError: the folder's path leads out of the repository.
+        CloneBroken, GitUnavailable: the clone cannot be read.
+    """
+    folder = _clean(path)
+    try:
+        return find(clone, commit, path=folder, name=name).entry.path
+    except VersionFileError:
+        return f"{folder}/{USUAL_NAME}" if folder else USUAL_NAME
+
+
 def locate(clone: Clone, head: str, *, path: str, name: str) -> Located:
     """Find the version file and what it has declared on the branch, following first parents only.
 

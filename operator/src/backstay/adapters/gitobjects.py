@@ -7,6 +7,9 @@ from pathlib import Path
 
 from backstay.adapters.gitcommand import Answer, GitRunner
 
+TRAILERS = "%(trailers:only,unfold)"
+"""The form in which ``git log`` lists a commit's trailers, one a line: what stands elsewhere in its message is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:

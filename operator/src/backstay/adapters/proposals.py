@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from backstay.adapters.changes import PATH_TRAILER, Mark
 from backstay.adapters.gitclone import Clone, is_branch_name
+from backstay.adapters.gitobjects import TRAILERS
 from backstay.adapters.rollbackcommit import ID_TRAILER
 
 PREFIX = "backstay/"
@@ -68,7 +69,7 @@ def standing(clone: Clone, branch: str, head: str) -> Standing:
     shared = clone.ask("merge-base", head, tip)
     if shared.status:
         return Standing(tip)
-    said = clone.read("log", "--no-merges", "--format=%(trailers:only,unfold)%x00", f"{head}..{tip}")
+    said = clone.read("log", "--no-merges", f"--format={TRAILERS}%x00", f"{head}..{tip}")
     commits = tuple(frozenset(lines.splitlines()) for lines in said.split("\0")[:-1])
     return Standing(tip, shared.text, commits, difference(clone, shared.text, tip))
 

@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from backstay.adapters.gitobjects import TRAILERS
 from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file
 from backstay.cli.verifying.environments import Checked
 
@@ -58,10 +59,10 @@ class Change:
         done = _run(self.root, "grep", "--quiet", "--fixed-strings", "-e", text, self.base, "--", "applications")
         return done.returncode == 0
 
-    def mentions(self, line: str) -> bool:
-        """Tell whether the message of a commit up to this change has a line."""
-        done = _run(self.root, "log", "--max-count=1", "--format=%H", "--fixed-strings", f"--grep={line}", "HEAD")
-        return bool(done.stdout.strip())
+    def has_trailer(self, line: str) -> bool:
+        """Tell whether a commit up to this change has a trailer, given as its line in the message."""
+        done = _run(self.root, "log", f"--format={TRAILERS}", "--fixed-strings", f"--grep={line}", "HEAD")
+        return line in done.stdout.decode(errors="replace").splitlines()
 
 
 def _git(root: Path, *arguments: str, what: str) -> str:

@@ -113,7 +113,7 @@ def _rejections(change: Change, environment: Environment, before: VersionFile, a
             f"{after.identity.version}; remove spec.model.retryOf"
         )
         yield _at(change, environment, "spec.model.retryOf", sentence)
-    elif not named and after.retry_of != before.retry_of and not change.mentions(f"{ID_TRAILER}: {after.retry_of}"):
+    elif not named and after.retry_of != before.retry_of and not change.has_trailer(f"{ID_TRAILER}: {after.retry_of}"):
         sentence = (
             f"retryOf names rollback {after.retry_of}, which neither rejectedVersions nor the history knows; it lifts "
             "nothing unless the cluster does"
