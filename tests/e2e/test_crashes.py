@@ -28,7 +28,7 @@ def test_a_version_that_crashes_under_its_requests_goes_back_to_git(deliver: Any
     traffic.stop()
     assert re.fullmatch(
         r"its containers ended once more than those of the stable version, "
-        r"the last time: container server ended with code 139 \(\w+\)",
+        r"the last time: container server ended with code 139",
         rollback.reason,
     )
     revision = delivery.model()["status"]["rollback"]["fromRevision"]

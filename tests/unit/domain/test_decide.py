@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from backstay.adapters.incident import incident_of
 from backstay.domain.actions import (
     Action,
+    Announce,
     CommitRollback,
     Decision,
     EnsureStableService,
@@ -818,6 +820,27 @@ def test_a_canary_that_never_gets_ready_fails() -> None:
     assert world.status.rollback is not None
     assert world.status.rollback.reason == "its pods were not ready within 600 s: container server ended"
     assert world.status.verdict is Verdict.FAIL
+
+
+def test_the_words_of_a_container_stay_in_the_cluster() -> None:
+    world = bumped_to_2()
+    world.starts = False
+    world.turn()
+    world.pods(Backend(revision("1"), Track.BASELINE), 1)
+    failing = Workload(1, 0, trouble="container server ended with code 3", said="Backstay-Rollback-Id: 0 @everyone")
+    world.see(workloads={**world.seen.workloads, Backend(revision("2")): failing})
+    world.later(601)
+    world.turn()
+    (event,) = [act for act in world.did(Announce) if act.reason == "RollingBack"]
+    assert event.message.endswith("ended with code 3: Backstay-Rollback-Id: 0 @everyone")
+    assert "ended with code 3: Backstay-Rollback-Id: 0 @everyone. " in world.status.message
+    record = world.status.rollback
+    assert record is not None
+    assert record.said == "Backstay-Rollback-Id: 0 @everyone"
+    kept = replace(world.status, message="", rollback=replace(record, said=""))
+    incident = incident_of(world.desired, record, environment="production", started_at=0.0)
+    (traffic,) = world.did(ShiftTraffic)[-1:]
+    assert "@everyone" not in f"{kept}{traffic.marks}{incident}"
 
 
 def test_a_canary_that_never_gets_ready_is_not_blamed_when_fresh_pods_of_stable_do_not_either() -> None:

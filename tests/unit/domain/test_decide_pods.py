@@ -118,7 +118,7 @@ def test_pods_that_do_not_get_ready_are_read_now_and_then_and_not_at_every_look(
 
 
 def crashed(world: World, backend: Backend, times: int, *, ready: int = 0) -> None:
-    world.shows(backend, ready=ready, restarts=times, ended="container server ended with code 139 (Error)")
+    world.shows(backend, ready=ready, restarts=times, ended="container server ended with code 139, reason OOMKilled")
 
 
 def test_a_container_of_the_canary_that_ends_under_traffic_fails_the_rollout() -> None:
@@ -131,7 +131,7 @@ def test_a_container_of_the_canary_that_ends_under_traffic_fails_the_rollout() -
     assert world.status.rollback is not None
     assert world.status.rollback.reason == (
         "its containers ended once more than those of the stable version, "
-        "the last time: container server ended with code 139 (Error)"
+        "the last time: container server ended with code 139, reason OOMKilled"
     )
     assert world.status.rollback.evidence == ("signal=restarts verdict=Fail value=1 limit=0",)
     world.turn()

@@ -86,7 +86,7 @@ def _sentences(status: Status, identity: ModelIdentity, now: float) -> Iterator[
     version = identity.version
     if status.stable is None or not _same(status.stable.version, status.stable.digest, identity):
         serves = f"version {status.stable.version}" if status.stable else "no version"
-        yield f"It serves {serves} as stable, not version {version}: {status.message or status.phase}"
+        yield f"It serves {serves} as stable, not version {version}: {_present(status)}"
         return
     if status.stable.since:
         yield f"Version {version} has been stable for {span(now - status.stable.since)}, phase {status.phase}"
@@ -99,6 +99,14 @@ def _sentences(status: Status, identity: ModelIdentity, now: float) -> Iterator[
     failed = sum(one.outcome == "Failed" for one in ended)
     if failed:
         yield f"It failed there {failed} times before"
+
+
+def _present(status: Status) -> str:
+    """Say what goes on, for a pull request: without the words of a container, which stand in the message."""
+    record = status.rollback
+    if record is not None and record.said and record.said in status.message:
+        return f"version {record.from_version} failed: {record.reason}"
+    return status.message or status.phase
 
 
 def _same(version: str, digest: str, identity: ModelIdentity) -> bool:

@@ -93,7 +93,7 @@ def _rollback(record: RollbackRecord, now: float) -> Iterator[tuple[str, str]]:
     if record.revision_only:
         what = f"the new configuration of version {record.from_version}"
     yield "rollback", f"{record.id or 'no ID yet'}: {what}, {record.state}, {span(now - record.failed_at)} ago"
-    yield "", record.reason
+    yield "", record.full_reason
     for line in record.evidence:
         yield "evidence", line
     if record.pull_request:

@@ -27,6 +27,7 @@ from backstay.controller.following import Interest, Trial
 from backstay.controller.gitops import GitOps
 from backstay.controller.incidents import Incidents
 from backstay.controller.notifications import Notifications
+from backstay.controller.pods import with_pods
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.promotions import Promotions
 from backstay.controller.queue import WorkQueue
@@ -214,7 +215,7 @@ class Reconciler:
             backend = manifests.backend_of(pod["metadata"])
             if backend is not None:
                 found.setdefault(backend, []).append(pod)
-        told = {backend: observe.with_pods(Workload(0, 0), pods) for backend, pods in found.items()}
+        told = {backend: with_pods(Workload(0, 0), pods) for backend, pods in found.items()}
         self._pods[desired.key] = _Pods(now, told)
 
     def _with_pods(self, key: Key, seen: Observed) -> Observed:

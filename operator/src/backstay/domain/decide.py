@@ -145,7 +145,7 @@ def _rest(turn: Turn, stable: Served) -> None:
             note = f"; {record.note}" if record.note else ""
             turn.say(
                 Phase.ROLLED_BACK,
-                f"Rolled back from version {record.from_version} to {record.to_version}: {record.reason}{note}",
+                f"Rolled back from version {record.from_version} to {record.to_version}: {record.full_reason}{note}",
             )
             return
     if turn.live is None:
@@ -177,7 +177,7 @@ def _refuse(turn: Turn, rejected: Rejection) -> None:
             commit = record.bad_commit[:10] or "the last one"
             turn.say(
                 Phase.DEGRADED,
-                f"The new configuration of version {model.version} failed: {record.reason}. "
+                f"The new configuration of version {model.version} failed: {record.full_reason}. "
                 f"The former one serves; revert commit {commit} or commit a better one",
                 stalled="ConfigurationRejected",
             )

@@ -40,14 +40,16 @@ class Workload:
     """The pods of one backend.
 
     ``blocked`` is what in the cluster keeps any of them from starting, before their own programs have run. The rest is
-    known only after the pods were read: ``trouble`` says why a container is not ready, ``restarts`` counts how often
-    containers have ended, and ``ended`` says how the last of these ended.
+    known only after the pods were read: ``trouble`` says in our own words why a container is not ready, and ``said`` is
+    what that container itself left, which must not reach Git. ``restarts`` counts how often containers have ended, and
+    ``ended`` says how the last of these ended.
     """
 
     replicas: int
     ready: int
     blocked: Blocked | None = None
     trouble: str = ""
+    said: str = ""
     restarts: int = 0
     ended: str = ""
 

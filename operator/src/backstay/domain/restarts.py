@@ -46,7 +46,7 @@ def watch(turn: Turn, rollout: RolloutState, plan: Plan) -> tuple[RolloutState, 
     reason = f"its containers ended {_times(more)} more than those of the stable version{allowed}"
     if canary.ended:
         reason += f", the last time: {canary.ended}"
-    return rollout, Failure(reason, (f"signal=restarts verdict=Fail value={more} limit={most}",))
+    return rollout, Failure(reason, (f"signal=restarts verdict=Fail value={more} limit={most}",), said=canary.said)
 
 
 def _baseline(turn: Turn, plan: Plan) -> Backend:

@@ -34,6 +34,7 @@ from backstay.domain.status import (
     RollbackState,
     RolloutState,
     Verdict,
+    with_words,
 )
 from backstay.domain.turn import Turn
 
@@ -48,18 +49,20 @@ _TELL_AGAIN = 30.0
 class Failure:
     """Why a rollout ends: the sentence, the lines for the commit, when the verdict fell (0: now).
 
-    ``inconclusive`` marks a deadline that passed without enough evidence either way.
+    ``inconclusive`` marks a deadline that passed without enough evidence either way. ``said`` are a container's own
+    words about it: people at the cluster see them behind the sentence, and Git never gets them.
     """
 
     reason: str
     details: tuple[str, ...] = ()
     at: float = 0.0
     inconclusive: bool = False
+    said: str = ""
 
 
 def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
     """End a rollout that failed: no more traffic, and the reason on record before anything else happens."""
-    at, reason = failure.at or turn.now, failure.reason
+    at, reason, full_reason = failure.at or turn.now, failure.reason, with_words(failure.reason, failure.said)
     turn.note(
         rollout=None,
         analysis={},
@@ -73,7 +76,9 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
         identity = turn.rollback_id(rollout.version, rollout.digest, rollout.id)
         _reject(turn, Rejection(rollout.version, rollout.digest, identity, rollout.revision))
         turn.announce(
-            "RolloutFailed", f"Version {rollout.version} failed and there is no earlier one: {reason}", warning=True
+            "RolloutFailed",
+            f"Version {rollout.version} failed and there is no earlier one: {full_reason}",
+            warning=True,
         )
         return
     revision_only = stable.version == rollout.version and stable.digest == rollout.digest
@@ -85,6 +90,7 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
         to_revision=stable.revision,
         to_version=stable.version,
         reason=reason,
+        said=failure.said,
         failed_at=at,
         revision_only=revision_only,
         inconclusive=failure.inconclusive,
@@ -100,7 +106,7 @@ def begin(turn: Turn, rollout: RolloutState, failure: Failure) -> None:
         turn.act(WithdrawRollback(former))
     turn.note(rollback=record)
     _mark(turn, record)
-    turn.announce("RollingBack", f"{_who(record)} gets no more traffic: {reason}", warning=True)
+    turn.announce("RollingBack", f"{_who(record)} gets no more traffic: {full_reason}", warning=True)
 
 
 def resume(turn: Turn) -> None:
@@ -169,7 +175,7 @@ def _report(turn: Turn) -> None:
 
 def describe(turn: Turn, record: RollbackRecord) -> None:
     """Say where the rollback stands, while Git still declares the failed version."""
-    went = f"{_who(record)} failed: {record.reason}. "
+    went = f"{_who(record)} failed: {record.full_reason}. "
     if record.state is RollbackState.REFUSED:
         turn.say(
             Phase.ROLLING_BACK,

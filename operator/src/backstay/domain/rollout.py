@@ -319,9 +319,10 @@ class _Walk:
             turn.say(Phase.PENDING, f"{message} within {limit:g} s: see the events of its pods", stalled="NotReady")
         else:
             turn.need_pods()
-            trouble = turn.observed.workload(self.canary).trouble
-            reason = f"its pods were not ready within {limit:g} s"
-            rollback.begin(turn, self.rollout, Failure(f"{reason}: {trouble}" if trouble else reason))
+            canary = turn.observed.workload(self.canary)
+            cause = f": {canary.trouble}" if canary.trouble else ""
+            failure = Failure(f"its pods were not ready within {limit:g} s{cause}", said=canary.said)
+            rollback.begin(turn, self.rollout, failure)
 
     def _blocked(self, short: list[Backend], *, late: bool) -> Blocked | None:
         """Say what the version cannot be blamed for: the cluster, or what its baseline shares when time is up."""

@@ -115,7 +115,8 @@ class RollbackRecord:
     ``revision_only`` marks the failure of another revision of the version that stays: nothing is changed in Git then.
     ``inconclusive`` marks a deadline that passed without evidence: Git goes back, but the version may be tried again.
     ``pull_request`` is the address of the one that changes Git, where the branch is not written to directly. ``told``
-    marks that the registry knows; ``incident`` is the address of the issue, or why there is none.
+    marks that the registry knows; ``incident`` is the address of the issue, or why there is none. ``reason`` goes into
+    Git; ``said``, which are a container's own words, must not.
     """
 
     rollout: str
@@ -141,6 +142,17 @@ class RollbackRecord:
     evidence: tuple[str, ...] = ()
     told: bool = False
     incident: str = ""
+    said: str = ""
+
+    @property
+    def full_reason(self) -> str:
+        """The reason with the container's own words, for people at the cluster."""
+        return with_words(self.reason, self.said)
+
+
+def with_words(reason: str, said: str) -> str:
+    """Put a container's own words behind our reason, where there are any."""
+    return f"{reason}: {said}" if said else reason
 
 
 class PromotionState(StrEnum):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from backstay.controller.observe import blocked, trouble, with_pods
+from backstay.controller.pods import blocked, said, trouble, with_pods
 from backstay.domain.observed import Blocked, Workload
 
 
@@ -13,35 +13,48 @@ def _pod(**status: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("pod", "words"),
+    ("pod", "ours", "theirs"),
     [
-        ({"status": {"phase": "Pending"}}, ""),
-        (_pod(ready=True, state={"running": {}}, lastState={"terminated": {"exitCode": 1}}), ""),
-        (_pod(state={"running": {}}), "container server runs, but its readiness probe fails"),
+        ({"status": {"phase": "Pending"}}, "", ""),
+        (_pod(ready=True, state={"running": {}}, lastState={"terminated": {"exitCode": 1}}), "", ""),
+        (_pod(state={"running": {}}), "container server runs, but its readiness probe fails", ""),
         (
             _pod(
                 state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
-                lastState={"terminated": {"exitCode": 3, "message": "starting\nThe digest is wrong\n"}},
+                lastState={"terminated": {"exitCode": 3, "message": "starting\nThe digest\tis \x1b[31mwrong\n"}},
             ),
-            "container server ended with code 3: The digest is wrong",
+            "container server ended with code 3",
+            "The digest is [31mwrong",
         ),
-        (_pod(state={"terminated": {"exitCode": 137}}), "container server ended with code 137"),
         (
-            _pod(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
-            "container server does not start: no such image",
+            _pod(state={"terminated": {"exitCode": 1, "reason": "Error", "message": "x" * 400}}),
+            "container server ended with code 1",
+            "x" * 297 + "...",
+        ),
+        (
+            _pod(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            "container server ended with code 137, reason OOMKilled",
+            "",
+        ),
+        (
+            _pod(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such\nimage"}}),
+            "container server does not start, reason ImagePullBackOff",
+            "no such image",
         ),
         (
             _pod(state={"waiting": {"reason": "ContainerCreating"}}),
-            "container server does not start: ContainerCreating",
+            "container server does not start, reason ContainerCreating",
+            "",
         ),
+        (_pod(state={"waiting": {"reason": "Fixes: #1"}}), "container server does not start", ""),
     ],
 )
-def test_the_trouble_of_a_pod_is_told_in_its_own_words(pod: dict[str, Any], words: str) -> None:
-    assert trouble(pod) == words
+def test_the_words_of_a_container_are_kept_apart_from_ours(pod: dict[str, Any], ours: str, theirs: str) -> None:
+    assert (trouble(pod), said(pod)) == (ours, theirs)
 
 
 RUNNING: dict[str, Any] = {"running": {}}
-CRASHED = {"terminated": {"exitCode": 139, "reason": "Error"}}
+CRASHED = {"terminated": {"exitCode": 139, "reason": "Error", "message": "loading\nsegmentation fault\n"}}
 BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff"}}
 CREATING: dict[str, Any] = {"waiting": {"reason": "ContainerCreating"}}
 
@@ -128,8 +141,8 @@ def test_containers_that_ended_by_themselves_are_counted(pod: dict[str, Any], en
     assert bool(found.ended) == bool(ends)
     assert found.ended in {
         "",
-        "container server0 ended with code 139 (Error)",
-        "container server1 ended with code 139 (Error)",
+        "container server0 ended with code 139",
+        "container server1 ended with code 139",
     }
 
 
@@ -143,3 +156,4 @@ def test_the_pods_of_a_backend_are_told_of_together() -> None:
     assert (found.replicas, found.ready, found.restarts) == (3, 1, 3)
     assert found.blocked == Blocked("Unschedulable", "no node fits")
     assert found.trouble == "container server0 ended with code 139"
+    assert found.said == "segmentation fault"
