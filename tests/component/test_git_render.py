@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hostile import ATTACKS
 from rich.console import Console
 
 from backstay.adapters.git import Repository
@@ -75,7 +76,9 @@ def _kustomize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = binaries(["kustomize"], Console())["kustomize"]
     tool = tmp_path / "bin" / "kustomize"
     tool.parent.mkdir()
-    tool.write_text(f"#!/bin/sh\necho run >> '{tmp_path}/runs'\nexec '{real}' \"$@\"\n")
+    (tmp_path / "runs").mkdir()
+    # Kustomize may write no byte to any file, and neither may what counts its runs.
+    tool.write_text(f"#!/bin/sh\n: > '{tmp_path}/runs/'$$\nexec '{real}' \"$@\"\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
 
@@ -109,7 +112,7 @@ def request_7_to_6(server: Server) -> RollbackRequest:
 
 
 def runs(tmp_path: Path) -> int:
-    return len((tmp_path / "runs").read_text().splitlines())
+    return len(list((tmp_path / "runs").iterdir()))
 
 
 def test_an_edit_of_the_model_alone_is_pushed_after_two_renders(
@@ -185,11 +188,40 @@ def test_a_file_that_nothing_reads_stops_the_push(
 def test_a_folder_that_does_not_render_stops_the_push(
     server: Server, repository: Repository, request_7_to_6: RollbackRequest, tmp_path: Path
 ) -> None:
-    server.commit({"production/kustomization.yaml": "resources: [../absent]\n"})
+    server.commit({"base/deployment.yaml": "kind: ["})
     [outcome] = repository.rollback([request_7_to_6])
     assert isinstance(outcome, Refused)
     assert "kustomize build production fails" in outcome.reason
     assert str(tmp_path) not in outcome.reason
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_kustomization_runs_no_command(
+    server: Server, repository: Repository, request_7_to_6: RollbackRequest, tmp_path: Path, attack: str
+) -> None:
+    files = ATTACKS[attack](tmp_path / "witness")
+    added = {f"production/{path}": text for path, text in files.items() if path}
+    kustomization = BASE["production/kustomization.yaml"] + files[""]
+    head = server.commit({**added, "production/kustomization.yaml": kustomization})
+    [outcome] = repository.rollback([request_7_to_6])
+    assert not (tmp_path / "witness").exists()
+    assert isinstance(outcome, Refused)
+    assert "was not restored in Git: production/kustomization.yaml (line 4): " in outcome.reason
+    assert (server.head(), runs(tmp_path)) == (head, 0)
+
+
+def test_a_remote_base_is_refused_with_what_to_do(
+    server: Server, repository: Repository, request_7_to_6: RollbackRequest, tmp_path: Path
+) -> None:
+    remote = "resources: [../base, 'https://git.example.com/models/common?ref=main']\n"
+    server.commit({"production/kustomization.yaml": remote})
+    [outcome] = repository.rollback([request_7_to_6])
+    assert outcome == Refused(
+        "Version 6 of fraud-production/fraud-detector was not restored in Git: production/kustomization.yaml (line 1): "
+        "https://git.example.com/models/common?ref=main comes from elsewhere and may change without a commit here; "
+        "copy it into the repository"
+    )
+    assert runs(tmp_path) == 0
 
 
 def test_several_rollbacks_of_one_push_are_checked_one_by_one(

@@ -415,6 +415,21 @@ BAD: dict[str, tuple[Edit, str, str]] = {
         KUSTOMIZATION,
         "https://git.example.com/patch.yaml comes from elsewhere and may change without a commit here; copy it in",
     ),
+    "a plugin": (
+        in_kustomization("transformers:\n  - plugin.yaml\n"),
+        KUSTOMIZATION,
+        "transformers configures plugins, which may fetch files or run programs; use patches, labels, replacements",
+    ),
+    "a field in capitals": (
+        in_kustomization("Components:\n  - ../../../common\n"),
+        KUSTOMIZATION,
+        "Components is not a field that a kustomization may have here; write components, or take it out",
+    ),
+    "two kustomizations": (
+        lambda r: r.write(f"{PRODUCTION}/kustomization.yml", r.read(KUSTOMIZATION)),
+        PRODUCTION,
+        "the folder has kustomization.yaml and kustomization.yml; keep one of them",
+    ),
     "a chart": (
         in_kustomization("helmCharts:\n  - name: model\n    repo: https://charts.example.com\n"),
         KUSTOMIZATION,
@@ -470,7 +485,7 @@ BAD: dict[str, tuple[Edit, str, str]] = {
     "a kustomization that multiplies": (
         lambda r: r.write(KUSTOMIZATION, BOMB),
         KUSTOMIZATION,
-        "the kustomization grows without measure through its aliases",
+        "the kustomization has an anchor or alias; write its fields out without anchors",
     ),
     "broken settings": (
         lambda r: r.write(SETTINGS, "spec: ["),

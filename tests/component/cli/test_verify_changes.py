@@ -1,9 +1,12 @@
 """What `backstay verify` says of changes, bad and good, in a repository as `backstay init` makes it."""
 
+from pathlib import Path
+
 import pytest
-from bad_changes import BAD, both_environments
+from bad_changes import BAD, KUSTOMIZATION, both_environments
 from good_changes import GOOD, environment_taken_away
-from models_repository import MODEL, OTHER, SETTINGS, Repository, noted, verify
+from hostile import ATTACKS
+from models_repository import MODEL, OTHER, PRODUCTION, SETTINGS, Repository, noted, verify
 
 pytestmark = pytest.mark.component
 
@@ -34,6 +37,19 @@ def test_committed_and_uncommitted_changes_count_alike(repository: Repository) -
     before = verify(repository, "--offline")
     repository.commit()
     assert verify(repository, "--offline") == before
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_pull_request_runs_no_command(repository: Repository, tmp_path: Path, attack: str) -> None:
+    files = ATTACKS[attack](tmp_path / "witness")
+    for path, text in files.items():
+        if path:
+            repository.write(f"{PRODUCTION}/{path}", text)
+    repository.write(KUSTOMIZATION, repository.read(KUSTOMIZATION) + files[""])
+    code, findings, output = verify(repository, "--offline")
+    assert not (tmp_path / "witness").exists()
+    assert code == 1, output
+    assert [one["file"] for one in findings if one["line"]] == [KUSTOMIZATION]
 
 
 # What is told, and allowed.

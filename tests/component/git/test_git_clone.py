@@ -117,11 +117,13 @@ def test_a_half_made_clone_and_stale_locks_of_a_killed_process_are_cleared(
     repository.fetch()
     repository.close()
     (tmp_path / "work/making-x").mkdir()
+    (tmp_path / "work/rendering-x").mkdir()
     for lock in ("index.lock", "HEAD.lock", "config.lock", "refs/backstay/head.lock", "packed-refs.lock"):
         (clone_of(tmp_path) / ".git" / lock).touch()
     head = remote.commit({"README.md": "More\n"})
     assert open_repository(remote).fetch() == head
     assert not (tmp_path / "work/making-x").exists()
+    assert not (tmp_path / "work/rendering-x").exists()
     assert not list(clone_of(tmp_path).glob(".git/**/*.lock"))
 
 

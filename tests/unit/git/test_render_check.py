@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backstay.adapters.render import RenderError, check, render
+from backstay.adapters import render as rendering
+from backstay.adapters.render import RenderError, RenderTimeoutError, check, render, sources
 
 DEPLOYMENT = """\
 apiVersion: backstay.dev/v1alpha1
@@ -48,6 +50,7 @@ def test_the_order_of_the_manifests_does_not_matter() -> None:
         (BEFORE.replace("namespace: fraud-production", "namespace: another"), "would also change ModelDeployment"),
         (OTHER, "would also change ModelDeployment"),
         (f"{BEFORE}---\n{DEPLOYMENT.replace('7', '6')}", "rendered several times; declare it once"),
+        (f"{BEFORE}  notes: {1024 * 1024 * 'x'}\n", "changes a manifest of more than 1 MiB, which no cluster takes"),
     ],
 )
 def test_anything_else_is_named(after: str, says: str) -> None:
@@ -62,14 +65,75 @@ def test_without_kustomize_nothing_is_checked_silently(tmp_path: Path, monkeypat
         render(tmp_path, "overlay", home=tmp_path)
 
 
-def test_kustomize_that_hangs_or_fails_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = tmp_path / "kustomize"
-    tool.write_text(f"#!/bin/sh\necho Error: {tmp_path}/overlay is '\n' broken >&2; exit 1\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(RenderError, match="kustomize build overlay fails: Error: overlay is broken; correct"):
-        render(tmp_path, "overlay", home=tmp_path)
-    monkeypatch.setattr("backstay.adapters.render._SECONDS", 0.3)
-    tool.write_text("#!/bin/sh\nsleep 60\n")
-    with pytest.raises(RenderError, match="did not end within"):
-        render(tmp_path, "overlay", home=tmp_path)
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of kustomize, to be written, and a folder to build."""
+    tool = tmp_path / "bin" / "kustomize"
+    tool.parent.mkdir()
+    tool.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    (tmp_path / "tree" / "overlay").mkdir(parents=True)
+    (tmp_path / "tree" / "overlay" / "kustomization.yaml").write_text("namespace: fraud\n")
+    return tool
+
+
+def test_kustomize_that_hangs_or_fails_is_told_apart(
+    tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool.write_text("#!/bin/sh\necho \"Error: $2 is '\n' broken\" >&2; exit 1\n")
+    with pytest.raises(RenderError, match="kustomize build overlay fails: Error: overlay is ' ' broken; correct"):
+        render(tmp_path / "tree", "overlay", home=tmp_path)
+    monkeypatch.setattr(rendering, "LIMITS", replace(rendering.LIMITS, seconds=0.3))
+    tool.write_text("#!/bin/sh\n/bin/sleep 60\n")
+    with pytest.raises(RenderTimeoutError, match="did not end within"):
+        render(tmp_path / "tree", "overlay", home=tmp_path)
+
+
+def test_kustomize_gets_nothing_of_our_environment_and_finds_no_program(
+    tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BACKSTAY_TOKEN", "HTTPS_PROXY", "GIT_SSH_COMMAND", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "ours")
+    tool.write_text("#!/bin/sh\nexport -p\ncommand -v git || echo no git\n")
+    said = render(tmp_path / "tree", "overlay", home=tmp_path)
+    assert "ours" not in said
+    assert "no git" in said.splitlines()
+
+
+def test_kustomize_sees_a_copy_that_is_removed_afterwards(tool: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "overlay" / "secret.yaml").write_text("not named by the kustomization")
+    tool.write_text('#!/bin/sh\ncd "$2" && echo * && pwd\n')
+    names, place = render(tmp_path / "tree", "overlay", home=tmp_path).splitlines()
+    assert names == "kustomization.yaml"
+    assert not Path(place).exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["bin", "tree"]
+
+
+def test_what_cannot_be_copied_may_pass(tool: Path, tmp_path: Path) -> None:
+    assert tool.exists()
+    with pytest.raises(RenderTimeoutError, match="overlay cannot be rendered now: No such file or directory; free"):
+        render(tmp_path / "tree", "overlay", home=tmp_path / "gone")
+
+
+BRACKETS = "a: " + 100_000 * "[" + 100_000 * "]"
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join(8 * [f'*a{n - 1}'])}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("text", [BRACKETS, BOMB, "resources: [https://git.example.com/base]"])
+def test_nothing_is_listed_where_kustomize_must_not_start(tmp_path: Path, text: str) -> None:
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "kustomization.yaml").write_text(text)
+    assert sources(tmp_path, "overlay") == frozenset()
+
+
+def test_what_a_folder_is_rendered_from_is_listed_with_its_folders(tmp_path: Path) -> None:
+    for folder, text in {"base": "resources: [a.yaml]", "overlay": "resources: [../base]", "plain": ""}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.yaml").write_text("kind: ConfigMap")
+        if text:
+            (tmp_path / folder / "kustomization.yaml").write_text(text)
+    files = {"overlay/kustomization.yaml", "base/kustomization.yaml", "base/a.yaml"}
+    assert sources(tmp_path, "overlay") == {"overlay", "base", *files}
+    assert sources(tmp_path, "plain") == {"plain"}

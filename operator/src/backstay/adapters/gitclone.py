@@ -29,6 +29,7 @@ from backstay.adapters.gitkeys import FOLDERS
 from backstay.adapters.gitobjects import Objects, is_commit_name
 from backstay.adapters.gitsigning import Signature, Signer
 from backstay.adapters.giturl import GitUrl
+from backstay.adapters.render import COPY
 from backstay.adapters.workfolder import WorkFolder
 
 _HEAD = "refs/backstay/head"
@@ -66,7 +67,7 @@ class Clone(Objects):
         self._url = url
         self._branch = branch
         self._resolved = branch
-        self._folder = WorkFolder(workdir, purpose=url.identity, passing=(_HALF, FOLDERS))
+        self._folder = WorkFolder(workdir, purpose=url.identity, passing=(_HALF, FOLDERS, COPY))
         self._credentials = credentials
         self._signer = Signer(workdir)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from backstay.adapters.gitclone import Clone
 from backstay.adapters.gitobjects import TreeEntry
-from backstay.adapters.render import KUSTOMIZATIONS, sources
+from backstay.adapters.kustomization import KUSTOMIZATIONS
+from backstay.adapters.render import sources
 from backstay.adapters.versionfile import LARGEST_FILE, VersionFile, VersionFileError, read_version_file
 from backstay.domain.resource import KIND, ModelIdentity, Rejection
 

@@ -1,8 +1,9 @@
 """Check with Argo CD's own tool that an edit changes one ModelDeployment's ``spec.model`` and nothing else."""
 
 import os
+import shutil
 import signal
-import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import Any
 
 import yaml
 
+from backstay.adapters.kustomization import KUSTOMIZATIONS, KustomizationError, inputs
+from backstay.adapters.limited import Ended, Exceeded, Limits, run
 from backstay.domain.resource import KIND
 
-KUSTOMIZATIONS = frozenset({"kustomization.yaml", "kustomization.yml", "Kustomization"})
-_SECONDS = 20.0
-_KEPT = ("PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+COPY = "rendering-"
+_MIB = 1024 * 1024
+# The controller's pod has 1 GiB, and renders twice at the same time. A usual folder takes 60 MiB and 0.1 s.
+LIMITS = Limits(memory=320 * _MIB, processor_seconds=8, seconds=20.0, output=4 * _MIB)
+_HEAP = "200MiB"
+_LARGEST_MANIFEST = _MIB
+# Go's runtime ends so where it gets no memory, whatever it then says; Kustomize itself ends with 1.
+_GO_DIED = (2, -signal.SIGABRT)
 _MOST_NAMED = 5
-_LONGEST_PATH = 200
 _Key = tuple[str, str, str]
 
 
@@ -25,65 +32,44 @@ class RenderError(Exception):
 
 
 class RenderTimeoutError(RenderError):
-    """Rendering took too long, which may pass: a base may have to come over the network."""
+    """Rendering took too long or found no room, which may pass."""
 
 
 def render(tree: Path, folder: str, *, home: Path) -> str:
     """Run ``kustomize build`` on a folder of a work tree and return the manifests.
 
-    Kustomize gets neither our credentials nor our configuration, since a base may be anywhere.
+    Kustomize sees a copy of the files that `kustomization.inputs` lets through, in ``home``; it gets none of our
+    environment and finds no program, so that it can fetch nothing.
 
     Raises:
-        RenderError: it failed, is not installed, or (RenderTimeoutError) did not end.
+        RenderError: it must not start, failed, or is not installed; or (RenderTimeoutError) it did not end.
     """
-    environment = {name: os.environ[name] for kept in _KEPT for name in (kept, kept.lower()) if name in os.environ}
-    environment |= {"HOME": str(home), "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
-    command = ["kustomize", "build", str(tree / folder)]
+    program = shutil.which("kustomize")
+    if program is None:
+        raise RenderError(f"{folder} cannot be checked without kustomize; install it on the PATH")
     try:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=tree,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        raise RenderError(f"{folder} cannot be checked without kustomize; install it on the PATH") from None
-    with process:
-        try:
-            out, err = process.communicate(timeout=_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise RenderTimeoutError(f"kustomize build {folder} did not end within {_SECONDS:.0f} s") from None
-    if process.returncode:
-        said = " ".join(err.decode(errors="replace").replace(f"{tree}/", "").split())
-        raise RenderError(f"kustomize build {folder} fails: {said[:400]}; correct the folder so that it renders")
-    return out.decode(errors="replace")
+        found = inputs(tree, folder)
+        with tempfile.TemporaryDirectory(prefix=COPY, dir=home) as made:
+            copy = Path(os.path.realpath(made))
+            return _built(Path(program).absolute(), folder, copy, found.copy(copy))
+    except KustomizationError as error:
+        raise RenderError(str(error)) from None
+    except OSError as error:
+        raise RenderTimeoutError(f"{folder} cannot be rendered now: {error.strerror}; free memory and disk") from None
 
 
 def sources(tree: Path, folder: str) -> frozenset[str]:
     """List what rendering a folder of a work tree reads, as paths from its root: files, and folders with all in them.
 
-    Kustomize reads what its own files name, so every text in them that names something in the tree counts. Nothing is
-    listed where one of them cannot be read.
+    Nothing is listed where Kustomize must not start on the folder.
     """
-    root, found, pending = tree.resolve(), {folder}, [tree.resolve() / folder]
-    while pending:
-        place = pending.pop()
-        try:
-            texts = [text for name in KUSTOMIZATIONS if (place / name).is_file() for text in _texts(place / name)]
-        except (OSError, ValueError, yaml.YAMLError):
-            return frozenset()
-        named = ((place / text).resolve() for text in texts)
-        for path in named:
-            if not path.is_relative_to(root) or not path.exists() or str(path.relative_to(root)) in found:
-                continue
-            found.add(str(path.relative_to(root)))
-            if path.is_dir():
-                pending.append(path)
-    return frozenset(found)
+    if not any((tree / folder / name).exists() for name in KUSTOMIZATIONS):
+        return frozenset({folder})
+    try:
+        found = inputs(tree, folder)
+    except (KustomizationError, OSError):
+        return frozenset()
+    return frozenset({folder, *(str(path.relative_to(found.root)) for path in (*found.folders[1:], *found.files))})
 
 
 def check(before: str, after: str, *, name: str, namespace: str, version: str) -> None:
@@ -100,6 +86,8 @@ def check(before: str, after: str, *, name: str, namespace: str, version: str) -
         RenderError: something else would change, or the edit does not arrive.
     """
     old, new = Counter(_documents(before)), Counter(_documents(after))
+    if any(len(text) > _LARGEST_MANIFEST for text in (old - new) + (new - old)):
+        raise RenderError("the edit changes a manifest of more than 1 MiB, which no cluster takes; make it smaller")
     removed, added = _by_key(old - new), _by_key(new - old)
     ours = next((key for key in added if key[0] == KIND and key[1] in {"", namespace} and key[2] == name), None)
     others = [_describe(key) for key in sorted(removed.keys() | added.keys()) if key != ours]
@@ -121,17 +109,31 @@ def check(before: str, after: str, *, name: str, namespace: str, version: str) -
         )
 
 
-def _texts(file: Path) -> Iterator[str]:
-    """Go through the texts in a YAML file that may be paths; generators write them behind a key and an equals sign."""
-    pending = list(yaml.load_all(file.read_bytes(), Loader=yaml.CSafeLoader))
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-        elif isinstance(value, str) and "\n" not in value and len(value) < _LONGEST_PATH:
-            yield from (value, value.partition("=")[2] or value)
+def _built(program: Path, folder: str, copy: Path, place: Path) -> str:
+    """Run Kustomize on a place in the copy."""
+    environment = {"HOME": str(copy), "PATH": os.devnull, "LC_ALL": "C", "GOMAXPROCS": "2", "GOMEMLIMIT": _HEAP}
+    ended = run([str(program), "build", str(place)], environment=environment, folder=copy, limits=LIMITS)
+    if isinstance(ended, Ended) and ended.status == 0:
+        return ended.out.decode(errors="replace")
+    raise _failure(f"kustomize build {folder}", ended, copy)
+
+
+def _failure(build: str, ended: Ended | Exceeded, copy: Path) -> RenderError:
+    match ended:
+        case Exceeded.TIME:
+            return RenderTimeoutError(
+                f"{build} did not end within {LIMITS.seconds:.0f} s; try again, or make the folder smaller"
+            )
+        case Exceeded.OUTPUT:
+            what = f"writes more than {LIMITS.output // _MIB} MiB"
+        case Ended(status, _, _) if status == -signal.SIGKILL:
+            what = f"needs more than {LIMITS.processor_seconds} s of processor time, or more memory than there is"
+        case Ended(status, _, error) if status in _GO_DIED and b"panic: " not in error:
+            what = f"needs more than {LIMITS.memory // _MIB} MiB of memory"
+        case Ended(_, _, error):
+            said = " ".join(error.decode(errors="replace").replace(f"{copy}/", "").split())
+            return RenderError(f"{build} fails: {said[:400]}; correct the folder so that it renders")
+    return RenderError(f"{build} {what}; make the folder smaller")
 
 
 def _documents(text: str) -> Iterator[str]:

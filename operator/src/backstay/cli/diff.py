@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from backstay.adapters.changetext import evaluation_rows
+from backstay.adapters.kustomization import KUSTOMIZATIONS
 from backstay.adapters.modelversion import RegisteredVersion
 from backstay.adapters.plaintext import one_line
-from backstay.adapters.render import KUSTOMIZATIONS, RenderError, render
+from backstay.adapters.render import RenderError, render
 from backstay.adapters.versionfile import VersionFileError
 from backstay.cli import options
 from backstay.cli.bump import registered, registry_of

@@ -9,7 +9,8 @@ import yaml
 
 from backstay.adapters.git import Repository
 from backstay.adapters.gitlocate import USUAL_NAME, Located
-from backstay.adapters.render import KUSTOMIZATIONS, RenderError, render, sources
+from backstay.adapters.kustomization import KUSTOMIZATIONS
+from backstay.adapters.render import RenderError, render, sources
 from backstay.adapters.versionfile import LARGEST_FILE, VersionFileError
 from backstay.cli.trouble import refuse
 from backstay.domain.resource import KIND
