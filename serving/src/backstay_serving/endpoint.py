@@ -6,12 +6,17 @@ Importing this module imports pandas and scikit-learn, which takes a second: onl
 import json
 import logging
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -38,6 +43,8 @@ from backstay_serving.signature import (
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_REASON = 300  # characters of a model's own error message that are passed on
+# What an answer may hold beside numbers and text; it goes to the caller as Python writes it.
+_WRITTEN = (date, time, timedelta, Decimal, UUID, Enum, bytes, complex, pd.Period, pd.Interval)
 _ZEROS: dict[str, Any] = {"string": "", "boolean": False, "datetime": "1970-01-01"}
 
 
@@ -74,15 +81,13 @@ class Endpoint:
         """
         prepared = [self._prepare(*request) for request in requests]
         joined = [part for part in prepared if isinstance(part, _Prepared) and not part.parsed.params]
-        together = dict(zip(map(id, joined), self._predict_together([part.data for part in joined]), strict=False))
+        together = self._together(joined)
         outcomes: list[Outcome] = []
         for part in prepared:
             if not isinstance(part, _Prepared):
                 outcomes.append(part)
-            elif id(part) in together:
-                outcomes.append(_answered(part, together[id(part)], self.signature))
             else:
-                outcomes.append(self._alone(part))
+                outcomes.append(together.get(id(part)) or self._alone(part))
         return outcomes
 
     def _prepare(self, body: bytes, content_type: str) -> "_Prepared | Refused | ModelFailed":
@@ -101,19 +106,23 @@ class Endpoint:
             return _answered(prepared, self.model.predict(prepared.data, prepared.parsed.params), self.signature)
         except UnfitInputError as error:
             return Refused(status=BadRequestError("").status, message=str(error))
-        except Exception as error:  # noqa: BLE001  a model is somebody's code and may raise anything
+        except BaseException as error:  # noqa: BLE001  a model is somebody's code and may raise anything
+            _let_through(error)
             return _failed(error)
 
-    def _predict_together(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
-        """Return a prediction for each input; none where they cannot be joined."""
-        frames = [data for data in inputs if isinstance(data, pd.DataFrame)]
-        alike = len(frames) == len(inputs) > 1 and all(frame.columns.equals(frames[0].columns) for frame in frames)
+    def _together(self, parts: "Sequence[_Prepared]") -> dict[int, Answered]:
+        """Answer requests by one call of the model, by their `id`; none where they cannot be joined, or fail."""
+        frames = [part.data for part in parts if isinstance(part.data, pd.DataFrame)]
+        alike = len(frames) == len(parts) > 1 and all(frame.columns.equals(frames[0].columns) for frame in frames)
         if not alike or not isinstance(self.signature, Columns):
-            return ()
+            return {}
         try:
-            return self.model.predict(pd.concat(frames, ignore_index=True), {}).parted([len(frame) for frame in frames])
-        except Exception:  # noqa: BLE001  each is asked alone next, and says what is wrong with it
-            return ()
+            prediction = self.model.predict(pd.concat(frames, ignore_index=True), {})
+            parted = zip(parts, prediction.parted([len(frame) for frame in frames]), strict=True)
+            return {id(part): _answered(part, own, self.signature) for part, own in parted}
+        except BaseException as error:  # noqa: BLE001  each is asked alone next, and says what is wrong with it
+            _let_through(error)
+            return {}
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,13 @@ def _answered(prepared: _Prepared, prediction: Prediction, signature: Signature)
     )
 
 
-def _failed(error: Exception) -> ModelFailed:
+def _let_through(error: BaseException) -> None:
+    """Raise Ctrl-C again, which reaches the main thread alone; anywhere else the model has raised it."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
+def _failed(error: BaseException) -> ModelFailed:
     return ModelFailed(type=type(error).__name__, reason=_first_line(error), place=_place(error))
 
 
@@ -247,9 +262,14 @@ def _plain(answers: Any) -> tuple[Any, int, int]:
                 leaves += 1
                 nulls += 1
                 return None
-            case _:
+            case int() | float() | str():
                 leaves += 1
-                return value if isinstance(value, int | float | str) else str(value)
+                return value
+            case _ if isinstance(value, _WRITTEN):
+                leaves += 1
+                return str(value)
+            case _:
+                raise TypeError(f"the answer holds a value of type {type(value).__name__}, which JSON cannot say")
 
     return plain(values), leaves, nulls
 
@@ -262,10 +282,14 @@ def _finite(values: Array) -> tuple[float, ...]:
     return tuple(values[np.isfinite(values)].tolist())
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:_LONGEST_REASON]
+def _first_line(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001  that too is the model's code
+        return ""
+    return (said.strip().splitlines() or [""])[0][:_LONGEST_REASON].encode(errors="replace").decode()
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     innermost = extract_tb(error.__traceback__)[-1]
     return f"{'/'.join(Path(innermost.filename).parts[-2:])}:{innermost.lineno}"

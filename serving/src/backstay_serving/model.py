@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 class UnfitInputError(Exception):
-    """The model's own check of its input refused a request: the caller's mistake, not the model's."""
+    """The input does not fit the signature, so the model was not asked: the caller's mistake, not the model's."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Model(Protocol):
         """Predict for every row.
 
         Raises:
-            UnfitInputError: the model's own input check refused the request.
-            Exception: whatever the model raises on an input that it cannot take.
+            UnfitInputError: the input was refused before the model was asked.
+            BaseException: anything that the model raises; it is somebody's code, and may even call `sys.exit`.
         """
 
 
@@ -164,18 +164,45 @@ class Probabilities:
 
 @dataclass(frozen=True)
 class PythonFunction:
-    """A model of MLflow's `python_function` flavour."""
+    """A model of MLflow's `python_function` flavour.
+
+    Attributes:
+        model: as MLflow loads it: it checks an input against the signature, and then asks the function.
+        check: the same check of the input in front of a function that does nothing.
+    """
 
     model: Any
-    refusal: type[Exception]
+    check: Any
 
     def predict(self, data: ModelInput, params: dict[str, Any]) -> Prediction:
-        """Answer what the function returns; MLflow checks the input against the signature."""
+        """Answer what the function returns, after MLflow's check of the input against the signature.
+
+        MLflow raises the same exceptions for an unfit input as a function may. So after one, `check` tells whose it is;
+        to ask that before each call would double the time that MLflow takes.
+        """
+        # The function may change its input, and the check has to see what came.
+        given = data.copy(deep=False) if isinstance(data, pd.DataFrame) else data.view()
         try:
-            answers = self.model.predict(data, params=params or None)
-        except self.refusal as error:
-            raise UnfitInputError(str(error).splitlines()[0]) from error
+            answers = self.model.predict(given, params=params or None)
+        except Exception:
+            self._refuse_unfit(data, params)
+            raise
         return Prediction(answers=answers, scores=_numbers(answers), probabilistic=False, confidences=_NONE)
+
+    def _refuse_unfit(self, data: ModelInput, params: dict[str, Any]) -> None:
+        try:
+            self.check.predict(data, params=params or None)
+        except Exception as error:
+            # What stands behind it is shorter: MLflow's own sentence repeats the whole input.
+            said = str(error.__context__ or error).strip().splitlines() or [type(error).__name__]
+            raise UnfitInputError(f"The input does not fit the model's signature: {said[0]}") from error
+
+
+class _NoFunction:
+    """Stands where a model's function would be."""
+
+    def predict(self, data: ModelInput, params: dict[str, Any] | None = None) -> None:
+        """Do nothing."""
 
 
 def load_model(file: ModelFile, decision: Threshold | ModelsOwnDecision) -> Model:
@@ -232,7 +259,7 @@ def _read_estimator(flavor: SklearnFlavor) -> Any:
                 # cloudpickle writes pickles that import cloudpickle by themselves.
                 with flavor.file.open("rb") as file:
                     return pickle.load(file)  # noqa: S301  a model is code; MODEL_DIGEST says which code is meant
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         wrote = f", written by scikit-learn {flavor.sklearn_version}," if flavor.sklearn_version else ""
         raise StartError(
             f"The model file {flavor.file.name}{wrote} does not load with scikit-learn {sklearn.__version__}: "
@@ -241,10 +268,11 @@ def _read_estimator(flavor: SklearnFlavor) -> Any:
 
 
 def _python_function(folder: Path) -> PythonFunction:
-    pyfunc, exceptions = import_module("mlflow.pyfunc"), import_module("mlflow.exceptions")
+    pyfunc = import_module("mlflow.pyfunc")
     try:
-        return PythonFunction(model=pyfunc.load_model(str(folder)), refusal=exceptions.MlflowException)
-    except Exception as error:
+        model = pyfunc.load_model(str(folder))
+        return PythonFunction(model=model, check=pyfunc.PyFuncModel(model.metadata, _NoFunction()))
+    except (Exception, SystemExit) as error:
         raise StartError(f"MLflow could not load the model: {type(error).__name__}: {error}") from error
 
 

@@ -206,7 +206,7 @@ def _load(model: ModelSettings, workspace: Path, report: Callable[[str], None]) 
         endpoint = open_endpoint(model, workspace, report)
     except StartError as error:
         return Failed(str(error))
-    except Exception as error:  # noqa: BLE001  the thread's end must reach the loop, whatever it is
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the thread's end must reach the loop, whatever it is
         _LOG.exception("Loading stopped at something unforeseen")
         return Failed(f"The model could not be loaded: {type(error).__name__}: {error}")
     _LOG.info(

@@ -189,9 +189,12 @@ def _tensor(rows: Rows, signature: Tensor) -> np.ndarray[Any, Any]:
         given = np.array(values)
         if given.dtype.kind not in "biuf" and np.dtype(signature.dtype).kind in "biuf":
             raise BadRequestError(f"The model takes numbers ({signature.dtype}); the request holds something else")
-        array = given.astype(signature.dtype)
-    except ValueError as error:
+        with np.errstate(invalid="ignore", over="ignore"):
+            array = given.astype(signature.dtype)
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadRequestError("The rows differ in length or depth; the model takes one rectangular array") from error
+    if array.dtype.kind in "biu" and not np.array_equal(array, given):
+        raise BadRequestError(f"The request's array holds a number that is no {signature.dtype}, which the model takes")
     fits = array.ndim == len(signature.shape) and all(
         wanted in (-1, found) for wanted, found in zip(signature.shape, array.shape, strict=True)
     )
@@ -271,9 +274,12 @@ def _strings(values: Sequence[Any], column: str) -> Any:
 
 def _datetimes(values: Sequence[Any], column: str) -> Any:
     try:
-        return pd.to_datetime(pd.Series(list(values), dtype=object))
-    except (ValueError, TypeError) as error:
+        read = pd.to_datetime(pd.Series(list(values), dtype=object))
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadRequestError(f"Column {column!r} holds something that is no date and time: {error}") from error
+    if getattr(read.dtype, "tz", None) is not None:
+        raise BadRequestError(f"Column {column!r} holds a time zone; the model takes dates and times without one")
+    return read
 
 
 _CONVERT: Mapping[str, Callable[[Sequence[Any], str], Any]] = {

@@ -75,6 +75,7 @@ def test_the_cells_of_a_csv_mean_what_the_signature_says() -> None:
         ("boolean", 1, "Column 'a' holds 1 in row 0; the model takes true or false"),
         ("string", 1, "Column 'a' holds 1 in row 0; the model takes text"),
         ("datetime", "yesterday-ish", "Column 'a' holds something that is no date and time"),
+        ("datetime", "2026-01-02T03:04:05Z", "Column 'a' holds a time zone; the model takes dates and times without"),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_column_and_row(kind: str, value: object, sentence: str) -> None:
@@ -112,6 +113,21 @@ def test_a_tensor_has_the_models_type_and_shape() -> None:
 def test_another_array_is_refused(rows: list[object], sentence: str) -> None:
     with pytest.raises(BadRequestError, match=sentence):
         build_input(Nested(rows), tensor("float64", -1, 2))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("int64", 1.5), ("int64", float("nan")), ("int64", 2**63), ("uint8", 256), ("uint8", -1), ("bool", 2)],
+)
+def test_a_number_that_the_models_whole_type_cannot_hold_is_refused(dtype: str, value: float) -> None:
+    with pytest.raises(BadRequestError, match=f"holds a number that is no {dtype}, which the model takes"):
+        build_input(Nested([[value]]), tensor(dtype, -1, 1))
+    assert np.asarray(build_input(Nested([[1.0]]), tensor(dtype, -1, 1))).tolist() == [[1]]
+
+
+def test_a_number_that_is_no_time_is_refused() -> None:
+    with pytest.raises(BadRequestError):
+        build_input(Nested([[2**64]]), tensor("datetime64[ns]", -1, 1))
 
 
 def test_without_a_signature_rows_go_as_they_come() -> None:
