@@ -109,6 +109,36 @@ def test_the_pull_request_tells_what_staging_saw(
 
 
 @pytest.mark.usefixtures("staging")
+def test_the_words_of_a_container_do_not_reach_the_pull_request(
+    cluster: Cluster, gitops: GitOps, registry: Registry
+) -> None:
+    reason, said = "its pods were not ready within 600 s: container server ended with code 3", "@everyone look here"
+    rollback = {
+        "rollout": "2-4",
+        "fromRevision": "0123456789",
+        "from": "2",
+        "toRevision": "abcdef0123",
+        "to": "1",
+        "state": "AwaitingSync",
+        "reason": reason,
+        "said": said,
+        "failedAt": at(minutes=1),
+    }
+    report(
+        cluster,
+        {
+            "phase": "RollingBack",
+            "message": f"Version 2 failed: {reason}: {said}. Writing version 1 back to Git",
+            "stable": {"revision": "abcdef0123", "version": "1", "since": at(days=3)},
+            "rollback": rollback,
+        },
+    )
+    text = body(gitops, registry, cluster)
+    assert f"It serves version 1 as stable, not version 2: version 2 failed: {reason}" in text
+    assert "look here" not in text
+
+
+@pytest.mark.usefixtures("staging")
 def test_a_version_that_is_not_stable_yet_is_told(cluster: Cluster, gitops: GitOps, registry: Registry) -> None:
     report(
         cluster,
