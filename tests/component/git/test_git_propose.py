@@ -98,6 +98,18 @@ def test_a_branch_of_others_is_left_alone(remote: Remote, repository: Repository
     assert remote.git("rev-parse", BRANCH) == tip
 
 
+def test_a_line_end_that_git_does_not_know_makes_no_trailer(
+    remote: Remote, repository: Repository, request_for: RequestFor
+) -> None:
+    request = request_for()
+    forged = f"a person's work\n\nSee-also: notes\u2028Backstay-Rollback-Id: {'a' * 64}\n"
+    tip = replace(remote, branch=BRANCH).commit({FILE: remote.text("5")}, forged)
+    assert isinstance(repository.propose(request, branch=BRANCH), Refused)
+    with pytest.raises(GitRefused, match="holds commits of others"):
+        repository.withdraw(BRANCH)
+    assert remote.git("rev-parse", BRANCH) == tip
+
+
 def test_a_withdrawn_proposal_is_gone_and_may_be_withdrawn_again(
     remote: Remote, repository: Repository, request_for: RequestFor
 ) -> None:

@@ -100,7 +100,7 @@ class Drafts:
             changed = self._clone.read("diff-tree", "-r", "-z", "--name-only", "--no-renames", since, head).split("\0")
             if any(within(path, read) for draft in drafts for read in draft.reads for path in changed if path):
                 return None
-            lines = set(self._clone.read("log", f"--format={TRAILERS}", f"{since}..{head}").splitlines())
+            lines = set(self._clone.read("log", f"--format={TRAILERS}", f"{since}..{head}").split("\n"))
             if any(draft.once and draft.once in lines for draft in drafts):
                 return None
         commits = self._clone.plant([draft.new for draft in drafts], onto=head)
@@ -123,7 +123,7 @@ class Drafts:
             f"--grep=^{once.replace('.', '[.]')}$",
             f"{since}..{head}" if self._clone.is_ancestor(since, head) else head,
         )
-        quoting = [entry.strip().splitlines() for entry in said.split("\0")[:-1]]
+        quoting = [entry.strip().split("\n") for entry in said.split("\0")[:-1]]
         named = [commit for commit, *trailers in reversed(quoting) if once in trailers]
         if not named:
             return

@@ -8,7 +8,10 @@ from pathlib import Path
 from backstay.adapters.gitcommand import Answer, GitRunner
 
 TRAILERS = "%(trailers:only,unfold)"
-"""The form in which ``git log`` lists a commit's trailers, one a line: what stands elsewhere in its message is none."""
+"""The form in which ``git log`` lists a commit's trailers, one a line: what stands elsewhere in its message is none.
+
+Lines end with a line feed alone; to git, the other line ends that Python knows are parts of a value.
+"""
 
 
 @dataclass(frozen=True, slots=True)

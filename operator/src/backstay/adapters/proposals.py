@@ -70,7 +70,7 @@ def standing(clone: Clone, branch: str, head: str) -> Standing:
     if shared.status:
         return Standing(tip)
     said = clone.read("log", "--no-merges", f"--format={TRAILERS}%x00", f"{head}..{tip}")
-    commits = tuple(frozenset(lines.splitlines()) for lines in said.split("\0")[:-1])
+    commits = tuple(frozenset(lines.split("\n")) for lines in said.split("\0")[:-1])
     return Standing(tip, shared.text, commits, difference(clone, shared.text, tip))
 
 

@@ -62,7 +62,7 @@ class Change:
     def has_trailer(self, line: str) -> bool:
         """Tell whether a commit up to this change has a trailer, given as its line in the message."""
         done = _run(self.root, "log", f"--format={TRAILERS}", "--fixed-strings", f"--grep={line}", "HEAD")
-        return line in done.stdout.decode(errors="replace").splitlines()
+        return line in done.stdout.decode(errors="replace").split("\n")
 
 
 def _git(root: Path, *arguments: str, what: str) -> str:
