@@ -24,7 +24,7 @@ from backstay.adapters.histograms import Histogram, edges_of
 from backstay.adapters.prometheus import Place, Prometheus
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
-from backstay.controller.profiles import METRICS, REQUESTS
+from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
 from backstay.controller.sources import Buckets, sources, templates
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Dependence, Key
@@ -170,8 +170,31 @@ class Exporter:
         return "\n".join([*lines, ""]).encode()
 
 
+@dataclass(frozen=True)
+class Mad:
+    """A model server whose counters are no counts."""
+
+    def text(self) -> bytes:
+        other = WRITTEN.replace(PLACE.pod, "other")
+        lines = [
+            "# TYPE backstay_requests_total counter",
+            f"backstay_requests_total{{{WRITTEN}}} 100",
+            f"backstay_requests_total{{{other}}} -100",
+            "# TYPE backstay_errors_total counter",
+            f'backstay_errors_total{{{WRITTEN},kind="prediction"}} NaN',
+            f'backstay_errors_total{{{WRITTEN},kind="overloaded"}} 1',
+            f"backstay_errors_total{{{other}}} +Inf",
+            "# TYPE backstay_request_duration_seconds histogram",
+            f'backstay_request_duration_seconds_bucket{{{WRITTEN},le="0.1"}} NaN',
+            f'backstay_request_duration_seconds_bucket{{{WRITTEN},le="+Inf"}} 100',
+            f"backstay_request_duration_seconds_sum{{{WRITTEN}}} NaN",
+            f"backstay_request_duration_seconds_count{{{WRITTEN}}} 100",
+        ]
+        return "\n".join([*lines, ""]).encode()
+
+
 @contextmanager
-def _serving(exporter: Exporter | Past | Recorded) -> Iterator[int]:
+def _serving(exporter: Exporter | Past | Recorded | Mad) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             native = self.path == "/native" and isinstance(exporter, Exporter)
@@ -277,6 +300,30 @@ def test_every_signal_is_read_once_for_each_pod(prometheus: Prometheus) -> None:
     assert fitted[:3].tolist() == [5, 0, 3]
     assert list(reading.problems) == ["sum by (("]
     assert "answers with an error" in reading.problems["sum by (("]
+
+
+def test_what_is_no_count_is_left_out_and_told_by_its_pod(tmp_path: Path) -> None:
+    read, other = sources(ANALYSIS), Place(Backend("aaa"), "other")
+    errors, latency = read["errors"], read["latency"]
+    assert isinstance(errors, CounterPair)
+    assert isinstance(latency, Buckets)
+    with _serving(Mad()) as port:
+        job = {"job_name": "pods", "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        config = {"global": {"scrape_interval": "200ms"}, "scrape_configs": [job]}
+        with _started(tmp_path, config) as prometheus:
+            for attempt in eventually():
+                with attempt:
+                    now = time.time()
+                    ticks = [now - 0.5, now]
+                    (alone,) = prometheus.read(templates(ANALYSIS), ["aaa"], [now])
+                    *_, last = prometheus.read(templates(ANALYSIS), ["aaa"], ticks)
+                    for reading in (alone, last):
+                        assert reading.of(REQUESTS, KEY) == {PLACE: 100}
+                        assert reading.broken_of(REQUESTS, KEY) == {other}
+                        assert reading.of(errors.events, KEY) == {}
+                        assert reading.broken_of(errors.events, KEY) == {PLACE, other}
+                        assert reading.of(latency.histogram, KEY) == {}
+                        assert reading.broken_of(latency.histogram, KEY) == {PLACE}
 
 
 def test_many_ticks_at_once_are_read_as_each_alone(prometheus: Prometheus) -> None:

@@ -1,18 +1,20 @@
 """Readings become intervals: weights that change, pods that come, restarts that resume."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import combinations, pairwise, product
 
 import pytest
 
+from backstay.adapters.histograms import Histogram
 from backstay.adapters.prometheus import Place, Reading
 from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
 from backstay.controller.sources import sources
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Key
-from backstay.domain.signals import Comparison, Profile, Signal
+from backstay.domain.signals import Comparison, Latency, Objective, Profile, Signal
 from backstay.domain.status import Verdict
 from backstay.judge.memory import Memory, Process
 from backstay.judge.panel import panel_of
@@ -227,6 +229,107 @@ def test_while_a_counter_is_missing_nothing_is_passed() -> None:
         if at > 100:
             assert (evidence.verdict is Verdict.NO_DATA) == (at == 104)
             assert ("without a counter that pod canary had before" in evidence.sentence) == (at == 104)
+
+
+def broken(whole: Reading, template: str, place: Place) -> Reading:
+    """Make one pod's sample of one template no count, as the adapter tells it."""
+    left = {at: value for at, value in whole.of(template, KEY).items() if at != place}
+    return replace(whole, values={**whole.values, template: {KEY: left}}, broken={template: {KEY: frozenset({place})}})
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_errors_that_are_no_number_are_not_zero_errors(first: int) -> None:
+    """Neither from the start, nor later; what was counted meanwhile is counted when there is a number again."""
+    followed, place = following(), Place(CANARY, "canary")
+    for tick in range(6):
+        one = reading(100.0 + 2 * tick, stable=(5000 + 50 * tick, 0), fresh=(9 * tick, 0), canary=(9 * tick, 3 * tick))
+        bad = first <= tick < 5
+        followed.take(broken(one, ERRORS.events, place) if bad else one)
+        evidence = followed.evidence()
+        assert evidence is not None
+        if bad:
+            assert evidence.verdict is Verdict.NO_DATA
+            assert "a counter of pod canary is NaN, infinite or negative" in evidence.sentence
+    assert totals(followed)[::2] == [15, 45]
+
+
+def test_a_pod_of_no_arm_may_count_what_it_likes() -> None:
+    followed, old = following(), Place(Backend("000"), "old")
+    for tick in range(3):
+        one = reading(100.0 + 2 * tick, stable=(5000 + 50 * tick, 0), fresh=(9 * tick, 0), canary=(9 * tick, 0))
+        followed.take(broken(one, ERRORS.events, old))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert evidence.verdict is Verdict.PASS
+
+
+def test_an_objective_has_no_data_while_its_errors_are_no_number() -> None:
+    analysis = replace(ANALYSIS, signals=(Signal("limit", Objective(0.5)),))
+    followed = follow(None, KEY, Interest(analysis, frozenset(), trial(), Memory()), now=0.0)
+    verdicts = []
+    for tick in range(4):
+        one = reading(100.0 + 2 * tick, stable=(5000, 0), fresh=(0, 0), canary=(30 * tick, 1))
+        followed.take(broken(one, ERRORS.events, Place(CANARY, "canary")) if tick == 3 else one)
+        verdicts.append(followed.standing().verdict)  # type: ignore[union-attr]
+    assert verdicts[-2:] == [Verdict.PASS, Verdict.NO_DATA]
+
+
+DURATIONS = METRICS[Profile.BACKSTAY].duration
+
+
+def judged_by_latency() -> Following:
+    analysis = replace(ANALYSIS, signals=(Signal("latency", Latency()),))
+    return follow(None, KEY, Interest(analysis, frozenset(), trial(), Memory()), now=0.0)
+
+
+def durations(at: float, *, counted: dict[Backend, int], answered: int) -> Reading:
+    """Every pod has answered so many requests, and its histogram has counted so many of them."""
+    requests = {Place(backend, f"{backend.track}-{backend.revision}"): float(answered) for backend in (FRESH, CANARY)}
+    histograms = {
+        place: Histogram((0.1, math.inf), (counted[place.backend], 0.0))
+        for place in requests
+        if place.backend in counted
+    }
+    return Reading(at, {REQUESTS: {KEY: requests}, DURATIONS: {KEY: histograms}})
+
+
+def test_a_histogram_that_a_pod_has_no_more_gives_no_data() -> None:
+    followed, verdicts = judged_by_latency(), []
+    for tick in range(6):
+        counted = {FRESH: 50 * tick, CANARY: 50 * tick}
+        if tick == 4:
+            del counted[CANARY]
+        followed.take(durations(100.0 + 2 * tick, counted=counted, answered=50 * tick))
+        verdicts.append(followed.standing().verdict)  # type: ignore[union-attr]
+    assert verdicts[3:] == [Verdict.PASS, Verdict.NO_DATA, Verdict.PASS]
+
+
+@pytest.mark.parametrize("arm", [CANARY, FRESH])
+def test_a_histogram_that_stands_still_while_requests_flow_gives_no_data(arm: Backend) -> None:
+    followed, told = judged_by_latency(), []
+    for tick in range(14):
+        counted = {FRESH: 50 * tick, CANARY: 50 * tick}
+        if 3 < tick < 12:
+            counted[arm] = 150
+        followed.take(durations(100.0 + 2 * tick, counted=counted, answered=50 * tick))
+        # As after a restart of the controller.
+        stored = Memory.of(json.loads(json.dumps(followed.memory.to_dict(followed.panel))), followed.panel)
+        assert stored == followed.memory
+        evidence = followed.evidence()
+        assert evidence is not None
+        told.append(evidence)
+    assert [one.verdict for one in told[3:]] == [*[Verdict.PASS] * 4, *[Verdict.NO_DATA] * 5, *[Verdict.PASS] * 2]
+    assert "version has answered 200 requests since it last counted" in told[7].sentence
+
+
+def test_a_histogram_that_stands_still_with_the_requests_is_as_it_was() -> None:
+    followed = judged_by_latency()
+    for tick in range(14):
+        count = 50 * min(tick, 3)
+        followed.take(durations(100.0 + 2 * tick, counted={FRESH: count, CANARY: count}, answered=count))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert evidence.verdict is Verdict.PASS
 
 
 def test_no_good_canary_fails_whatever_series_are_missing_for_however_long() -> None:

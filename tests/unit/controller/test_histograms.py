@@ -30,10 +30,33 @@ def test_a_classic_histogram_fits_no_other_buckets(edges: tuple[float, ...]) -> 
     assert classic({"+Inf": 12, "0.1": 3, "0.5": 10}).into(edges) is None
 
 
-@pytest.mark.parametrize("buckets", [{"0.1": 3.0}, {"0.1": 5.0, "+Inf": 3.0}, {}])
+@pytest.mark.parametrize(
+    "buckets",
+    [
+        {"0.1": 3.0},
+        {"0.1": 5.0, "+Inf": 3.0},
+        {},
+        {"0.1": math.nan, "+Inf": 3.0},
+        {"0.1": 1.0, "+Inf": math.nan},
+        {"0.1": 1.0, "+Inf": math.inf},
+        {"0.1": -1.0, "+Inf": 3.0},
+    ],
+)
 def test_what_is_no_histogram_is_refused(buckets: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="histogram"):
         classic(buckets)
+
+
+@pytest.mark.parametrize("count", ["NaN", "+Inf", "-1"])
+def test_a_native_histogram_with_a_bucket_that_is_no_count_is_refused(count: str) -> None:
+    with pytest.raises(ValueError, match="histogram"):
+        native({"count": "1", "sum": "1", "buckets": [[0, "0.5", "1", "3"], [0, "1", "2", count]]})
+
+
+@pytest.mark.parametrize("edge", ["0.1", "1e-9"])
+def test_a_native_histogram_with_buckets_of_ones_own_has_no_edges_to_be_judged_in(edge: str) -> None:
+    custom = native({"buckets": [[0, "-Inf", edge, "3"], [0, edge, "0.5", "4"], [0, "0.5", "+Inf", "2"]]})
+    assert custom.into(edges_of([custom])) is None
 
 
 def test_native_histograms_of_different_schemas_meet_in_the_coarser_ones_buckets() -> None:

@@ -134,3 +134,23 @@ def test_events_that_were_there_and_are_missing_are_not_zero() -> None:
         for index, one in enumerate(whole)
     ]
     assert learn(ANALYSIS, KEY, STABLE, holed)["errors"].phi < 1.2
+
+
+def test_events_that_are_no_number_are_not_zero() -> None:
+    """A pod whose errors were never a number has unknown ones: with zeros in their place bursts would look smaller."""
+    events, requests = clustered(5, seed=5, pods=4)
+    whole = readings(events.tolist(), requests.tolist())
+    bad = [Place(STABLE, f"pod-{pod}") for pod in (2, 3)]
+    told = [
+        Reading(
+            one.at,
+            {
+                REQUESTS: one.values[REQUESTS],
+                ERRORS.events: {KEY: {p: n for p, n in one.of(ERRORS.events, KEY).items() if p not in bad}},
+            },
+            broken={ERRORS.events: {KEY: frozenset(bad)}},
+        )
+        for one in whole
+    ]
+    without = readings(events[:, :2].tolist(), requests[:, :2].tolist())
+    assert learn(ANALYSIS, KEY, STABLE, told)["errors"] == learn(ANALYSIS, KEY, STABLE, without)["errors"]

@@ -31,6 +31,25 @@ def test_each_pod_is_found_by_its_labels_and_what_has_none_of_ours_is_left_out(m
     assert reading.values == {"requests": {Key("prod", "fraud"): {Place(Backend("aaa"), "fraud-1"): 7.0}}}
 
 
+@pytest.mark.parametrize("sample", ["NaN", "+Inf", "-Inf", "-3"])
+def test_a_sample_that_is_no_count_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
+    labels = {"namespace": "prod", "modeldeployment": "fraud", "revision": "aaa", "track": "primary"}
+    answer = [
+        {"metric": {**labels, "pod": "good"}, "value": [100.0, "7"]},
+        {"metric": {**labels, "pod": "bad"}, "value": [100.0, sample]},
+        {"metric": {**labels, "pod": "good", "le": "+Inf"}, "value": [100.0, "9"]},
+        {"metric": {**labels, "pod": "bucket", "le": "0.1"}, "value": [100.0, sample]},
+        {"metric": {**labels, "pod": "bucket", "le": "+Inf"}, "value": [100.0, "9"]},
+        {"metric": {**labels, "pod": "native"}, "histogram": [100.0, {"buckets": [[0, "1", "2", sample]]}]},
+    ]
+    monkeypatch.setattr(PrometheusConnect, "custom_query", lambda *_, **__: answer)
+    (reading,) = Prometheus("http://prometheus").read(["anything"], ["aaa"], [100.0])
+    key, backend = Key("prod", "fraud"), Backend("aaa")
+    assert set(reading.of("anything", key)) == {Place(backend, "good")}
+    assert reading.broken_of("anything", key) == {Place(backend, pod) for pod in ("bad", "bucket", "native")}
+    assert not reading.broken_of("anything", Key("prod", "other"))
+
+
 def test_many_revisions_are_asked_for_in_parts_whose_answers_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prometheus, "_AT_ONCE", 2)
     asked: list[str] = []

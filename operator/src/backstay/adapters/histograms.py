@@ -51,29 +51,44 @@ def classic(buckets: Mapping[str, float]) -> Histogram:
     """Read the cumulative counts of a classic histogram, by the text of their label ``le``.
 
     Raises:
-        ValueError: there is no bucket +Inf, or the counts fall.
+        ValueError: there is no bucket +Inf, the counts fall, or one of them is no count.
     """
     rising = sorted((float(le), count) for le, count in buckets.items())
     if not rising or rising[-1][0] != math.inf:
         raise ValueError("a histogram has no bucket with le=+Inf")
     below = [0.0, *(count for _, count in rising[:-1])]
     counts = tuple(count - before for (_, count), before in zip(rising, below, strict=True))
-    if min(counts) < 0:
-        raise ValueError("the counts of a histogram fall from one bucket to the next")
+    _refuse_what_is_no_count(counts)
     return Histogram(tuple(edge for edge, _ in rising), counts)
 
 
 def native(document: Mapping[str, Any]) -> Histogram:
-    """Read a native histogram as Prometheus' HTTP API writes it: ``buckets`` of [rule, lower, upper, count]."""
+    """Read a native histogram as Prometheus' HTTP API writes it: ``buckets`` of [rule, lower, upper, count].
+
+    Raises:
+        ValueError: one of its counts is no count.
+    """
     rising = sorted(
         (float(lower), float(upper), float(count)) for _, lower, upper, count in document.get("buckets", ())
     )
+    _refuse_what_is_no_count(tuple(count for _, _, count in rising))
     return Histogram(
         uppers=tuple(upper for _, upper, _ in rising),
         counts=tuple(count for _, _, count in rising),
         lowers=tuple(lower for lower, _, _ in rising),
         native=True,
     )
+
+
+def is_count(number: float) -> bool:
+    """Tell whether a number can be a counter's value: NaN, infinite and negative ones cannot."""
+    return math.isfinite(number) and number >= 0
+
+
+def _refuse_what_is_no_count(counts: Sequence[float]) -> None:
+    wrong = next((count for count in counts if not is_count(count)), None)
+    if wrong is not None:
+        raise ValueError(f"a bucket of a histogram counts {wrong:g}: cumulative counts never fall, and are finite")
 
 
 def edges_of(histograms: Iterable[Histogram]) -> tuple[float, ...]:
@@ -92,13 +107,13 @@ def edges_of(histograms: Iterable[Histogram]) -> tuple[float, ...]:
         (lower, upper)
         for histogram in known
         for lower, upper in zip(histogram.lowers, histogram.uppers, strict=True)
-        if lower > 0
+        if lower > 0 and math.isfinite(upper)
     ]
     if not bounds:
         return ()
     coarsest = max(math.log2(upper / lower) for lower, upper in bounds)
     lowest, highest = min(lower for lower, _ in bounds), max(upper for _, upper in bounds)
-    finest = min(_FINEST, round(-math.log2(coarsest)))
+    finest = max(min(_FINEST, round(-math.log2(coarsest))), _COARSEST)
     for schema in range(finest, _COARSEST - 1, -1):
         first = math.floor(math.log2(lowest) * 2.0**schema + _CLOSE)
         last = math.ceil(math.log2(highest) * 2.0**schema - _CLOSE)

@@ -1,9 +1,8 @@
 """Raw counters and histograms from Prometheus: one query for each template, for all live rollouts together."""
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -13,7 +12,7 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from backstay.adapters.histograms import Histogram, classic, native
+from backstay.adapters.histograms import Histogram, classic, is_count, native
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Key
 
@@ -36,22 +35,40 @@ class Place(NamedTuple):
 
 Value: TypeAlias = float | Histogram
 Values: TypeAlias = Mapping[Place, Value]
+Places: TypeAlias = AbstractSet[Place]
+
+
+class Found(NamedTuple):
+    """What one query found at one time, by model: counts, and the pods whose samples are no counts.
+
+    A sample that is NaN, infinite or negative, or a histogram with such a bucket, is left out as if its pod had not
+    been scraped. That it was there is told by ``broken``: a counter that is absent may be zero, and this one is not.
+    """
+
+    values: Mapping[Key, Values]
+    broken: Mapping[Key, Places]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """All that was asked for, as it stood at one time (Unix seconds), by template and model.
 
-    ``problems`` are sentences on templates that Prometheus refused to answer.
+    ``problems`` are sentences on templates that Prometheus refused to answer. ``broken`` are the pods whose samples
+    are no counts, see ``Found``.
     """
 
     at: float
     values: Mapping[str, Mapping[Key, Values]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, Mapping[Key, Places]] = field(default_factory=dict)
 
     def of(self, template: str, key: Key) -> Values:
         """Return one model's values of one template; none where Prometheus has none."""
         return self.values.get(template, {}).get(key, {})
+
+    def broken_of(self, template: str, key: Key) -> Places:
+        """Return one model's pods whose samples of one template are no counts."""
+        return self.broken.get(template, {}).get(key, frozenset())
 
 
 class PrometheusUnavailableError(Exception):
@@ -97,6 +114,7 @@ class Prometheus:
         # Every template, and every bucket, has the same pods. Nothing is kept longer: there are always new ones.
         places = _Places()
         values: list[dict[str, Mapping[Key, Values]]] = [{} for _ in ticks]
+        broken: list[dict[str, Mapping[Key, Places]]] = [{} for _ in ticks]
         problems: dict[str, str] = {}
         for template in templates:
             queries = [template.replace(REVISIONS, part) for part in parts]
@@ -105,11 +123,13 @@ class Prometheus:
             except _RefusedError as refused:
                 problems[template] = f"Prometheus at {self._url} answers with an error: {refused}"
             else:
-                for at_tick, *found in zip(values, *answers, strict=True):
-                    at_tick[template] = _joined(found)
-        return [Reading(tick, at_tick, problems) for tick, at_tick in zip(ticks, values, strict=True)]
+                for at_tick, wrong, *found in zip(values, broken, *answers, strict=True):
+                    at_tick[template], wrong_here = _joined(found)
+                    if wrong_here:
+                        wrong[template] = wrong_here
+        return [Reading(tick, at, problems, wrong) for tick, at, wrong in zip(ticks, values, broken, strict=True)]
 
-    def _ask(self, query: str, ticks: Sequence[float], places: "_Places") -> list[Mapping[Key, Values]]:
+    def _ask(self, query: str, ticks: Sequence[float], places: "_Places") -> list[Found]:
         try:
             found = _by_model(self._series(f"sum by ({_LABELS}) ({query})", ticks), ticks, places)
         except requests.RequestException as problem:
@@ -154,15 +174,18 @@ def _index(at: Any, ticks: Sequence[float], step: float) -> int:
     return round((float(at) - ticks[0]) / step) if len(ticks) > 1 else 0
 
 
-def _joined(found: Sequence[Mapping[Key, Values]]) -> Mapping[Key, Values]:
+def _joined(found: Sequence[Found]) -> Found:
     """Put the parts of an answer together; a model's revisions may be in several."""
     if len(found) == 1:
         return found[0]
     joined: dict[Key, dict[Place, Value]] = {}
+    broken: dict[Key, Places] = {}
     for part in found:
-        for key, values in part.items():
+        for key, values in part.values.items():
             joined.setdefault(key, {}).update(values)
-    return joined
+        for key, places in part.broken.items():
+            broken[key] = broken.get(key, frozenset()) | places
+    return Found(joined, broken)
 
 
 class _Places(dict[tuple[str, ...], tuple[Key, Place] | None]):
@@ -175,12 +198,37 @@ class _Places(dict[tuple[str, ...], tuple[Key, Place] | None]):
         return place
 
 
-def _by_model(
-    series: Iterable[Mapping[str, Any]], ticks: Sequence[float], places: _Places
-) -> list[Mapping[Key, Values]]:
-    found: list[dict[Key, dict[Place, Value]]] = [{} for _ in ticks]
-    buckets: list[dict[tuple[Key, Place], dict[str, float]]] = [{} for _ in ticks]
-    step = _step(ticks)
+class _Tick:
+    """What the series of one query say of one time, as they are gone through."""
+
+    def __init__(self) -> None:
+        self.values: dict[Key, dict[Place, Value]] = {}
+        self.broken: dict[Key, set[Place]] = {}
+        self.buckets: dict[tuple[Key, Place], dict[str, float]] = {}
+
+    def count(self, key: Key, place: Place, number: float) -> None:
+        """Take in a counter's value."""
+        if is_count(number):
+            self.values.setdefault(key, {})[place] = number
+        else:
+            self.broken.setdefault(key, set()).add(place)
+
+    def histogram(self, key: Key, place: Place, read: Callable[[Any], Histogram], document: Any) -> None:
+        """Read a histogram and take it in."""
+        try:
+            self.values.setdefault(key, {})[place] = read(document)
+        except ValueError:
+            self.broken.setdefault(key, set()).add(place)
+
+    def found(self) -> Found:
+        """Return all of it."""
+        for (key, place), counts in self.buckets.items():
+            self.histogram(key, place, classic, counts)
+        return Found(self.values, self.broken)
+
+
+def _by_model(series: Iterable[Mapping[str, Any]], ticks: Sequence[float], places: _Places) -> list[Found]:
+    read, step = [_Tick() for _ in ticks], _step(ticks)
     for entry in series:
         labels = entry["metric"]
         where = places[tuple([labels.get(name, "") for name in _NAMES])]
@@ -188,17 +236,12 @@ def _by_model(
             continue
         key, place = where
         for at, value in entry.get("histograms", ()):
-            found[_index(at, ticks, step)].setdefault(key, {})[place] = native(value)
+            read[_index(at, ticks, step)].histogram(key, place, native, value)
         edge = labels.get("le")
         for at, text in entry.get("values", ()):
-            number, tick = float(text), _index(at, ticks, step)
+            number, tick = float(text), read[_index(at, ticks, step)]
             if edge is not None:
-                buckets[tick].setdefault(where, {})[edge] = number
-            elif math.isfinite(number):
-                found[tick].setdefault(key, {})[place] = number
-    for values, at_tick in zip(found, buckets, strict=True):
-        for (key, place), counts in at_tick.items():
-            # One that is not whole is missing, like a pod that was not scraped.
-            with suppress(ValueError):
-                values.setdefault(key, {})[place] = classic(counts)
-    return list[Mapping[Key, Values]](found)
+                tick.buckets.setdefault(where, {})[edge] = number
+            else:
+                tick.count(key, place, number)
+    return [tick.found() for tick in read]

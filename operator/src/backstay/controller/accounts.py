@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backstay.adapters.histograms import Histogram
-from backstay.adapters.prometheus import Place, Value, Values
+from backstay.adapters.prometheus import Place, Places, Value, Values
 from backstay.controller.profiles import CounterPair
 from backstay.domain.observed import Backend
 from backstay.judge.arrays import Floats
@@ -43,10 +43,11 @@ class Accounts:
             if not (place in known and went_back(_size(known[place]), _size(value)))
         }
 
-    def match(self, pair: CounterPair, after: dict[str, Values]) -> list[Place]:
+    def match(self, pair: CounterPair, after: dict[str, Values], broken: Places = frozenset()) -> list[Place]:
         """Leave out of a reading the pods of which it has only one of a pair of counters; both wait for the next one.
 
-        Returns the pods whose events are missing.
+        Returns the pods whose events are missing. Of those in ``broken`` the events are no count: they are not zero,
+        even where no event was ever counted.
 
         Events without their total would count among nothing. A counter that was there and is not is a hole in the
         answer, as servers that join several parts leave where one does not answer: its events would come later, among
@@ -57,6 +58,9 @@ class Accounts:
         known, before = self.last.setdefault(pair.events, {}), self.last.get(pair.among, {})
         whole, missing = {}, []
         for place, value in total.items():
+            if place in broken:
+                missing.append(place)
+                continue
             if place in known and place not in events:
                 if place in before and _size(value) >= _size(before[place]):
                     missing.append(place)
@@ -66,6 +70,15 @@ class Accounts:
         after[pair.events] = {place: value for place, value in events.items() if place in whole}
         after[pair.among] = whole
         return missing
+
+    def lost(self, histogram: str, beside: str, after: Mapping[str, Values]) -> list[Place]:
+        """Return the pods that had a histogram and have it no more, though the counter beside it goes on."""
+        known, now, before = self.last.get(histogram, {}), after[histogram], self.last.get(beside, {})
+        return [
+            place
+            for place, value in after[beside].items()
+            if place in known and place not in now and place in before and _size(value) >= _size(before[place])
+        ]
 
     def counted(
         self, template: str, after: Mapping[str, Values], *, born: AbstractSet[Backend], beside: str = ""

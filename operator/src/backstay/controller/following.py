@@ -15,7 +15,7 @@ from backstay.adapters.prometheus import Place, Reading, Value, Values
 from backstay.controller.accounts import Accounts, MisfitError
 from backstay.controller.learning import Past, learnable
 from backstay.controller.profiles import METRICS, CounterPair, Metrics
-from backstay.controller.sources import Buckets, read_by, sources, templates
+from backstay.controller.sources import Buckets, Source, read_by, sources, steady, templates
 from backstay.domain.observed import Backend, Evidence, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.status import Verdict
@@ -55,6 +55,10 @@ class Trial:
     planned: float = 0.0
     stable_pods: int = 0
     demanded: int = 0
+
+    def judges(self, place: Place) -> bool:
+        """Tell whether a pod belongs to one of the arms."""
+        return place.backend.revision in (self.canary, self.stable)
 
 
 class Standing(NamedTuple):
@@ -151,7 +155,7 @@ class Following:
             return None
         after = {t: self.accounts.news(t, reading.of(t, self.key)) for t in self.templates}
         self.unfit = _refused(self.analysis, reading)
-        self.holes = self._match_pairs(after) if self.trial is not None else {}
+        self.holes = self._holes(self.trial, after, reading) if self.trial is not None else {}
         interval = None
         if self.started:
             requests = self._counted(self.metrics.requests, after)
@@ -164,14 +168,27 @@ class Following:
         self.seen = Counter(place.backend for place in after[self.metrics.present])
         return interval
 
-    def _match_pairs(self, after: dict[str, Values]) -> dict[str, str]:
+    def _holes(self, trial: Trial, after: dict[str, Values], reading: Reading) -> dict[str, str]:
         """Leave halves of pairs out of a reading; returns sentences on the signals that miss something, by name."""
-        pairs = {name: source for name, source in sources(self.analysis).items() if isinstance(source, CounterPair)}
-        missing = {pair: self.accounts.match(pair, after) for pair in dict.fromkeys(pairs.values())}
+        broken = {template: reading.broken_of(template, self.key) for template in after}
+        read = sources(self.analysis)
+        missing: dict[Source, list[Place]] = {}
+        for source in dict.fromkeys(read.values()):
+            match source:
+                case CounterPair(events):
+                    missing[source] = self.accounts.match(source, after, broken[events])
+                case Buckets(histogram):
+                    missing[source] = self.accounts.lost(histogram, self.metrics.requests, after)
         holes = {}
-        for name, pair in pairs.items():
-            if missing[pair]:
-                pod = min(place.pod for place in missing[pair])
+        for name, source in read.items():
+            wrong = [place for template in read_by(source) for place in broken[template] if trial.judges(place)]
+            if wrong:
+                holes[name] = (
+                    f"{name}: a counter of pod {min(place.pod for place in wrong)} is NaN, infinite or negative: "
+                    "see what its server counts"
+                )
+            elif missing[source]:
+                pod = min(place.pod for place in missing[source])
                 holes[name] = (
                     f"{name}: Prometheus answers without a counter that pod {pod} had before: see whether a part of it "
                     "does not answer"
@@ -251,13 +268,14 @@ class Following:
                     if counts is not None:
                         signals[name] = counts
         pods = Counter(place.backend for place in after[self.metrics.present])
-        n_c = float(arms.canary_of(requests, 1)[0])
+        n_c, n_s = (float(count) for count in arms.of(requests, 1)[:, 0])
         every = float(sum(added[0] for added in requests.values()))
         whole = 0.0 < trial.planned < 1.0 and not mixed and self._is_whole(trial, after[self.metrics.requests])
         return Interval(
             tick=tick,
             signals=signals,
             requests=n_c,
+            due=dict.fromkeys(steady(self.analysis), (n_c, n_s)),
             step=trial.step,
             steps=trial.steps,
             mix="fresh" if len(arms.control) == 1 else "",

@@ -49,6 +49,8 @@ class Past:
         self._series: dict[str, dict[str, list[Value | None]]] = {
             template: {} for source in learnable(analysis).values() for template in read_by(source)
         }
+        # Where a pod first had a sample that is no count: from there on it has the counter, so that it is not zero.
+        self._broken: dict[str, dict[str, int]] = {template: {} for template in self._series}
 
     def add(self, readings: Sequence[Reading]) -> None:
         """Take in the next readings, in order and evenly spaced."""
@@ -59,6 +61,9 @@ class Past:
                         own = series.setdefault(place.pod, [])
                         own += [None] * (index - len(own))
                         own.append(value)
+                for place in reading.broken_of(template, self._key):
+                    if place.backend == self._stable:
+                        self._broken[template].setdefault(place.pod, index)
         self._length += len(readings)
 
     def learn(self) -> dict[str, Learnt]:
@@ -71,7 +76,7 @@ class Past:
             match source:
                 case CounterPair(events, total):
                     requests, happened = self._of(total), self._of(events)
-                    counts = _counts(happened, beside=requests)
+                    counts = _counts(happened, beside=requests, broken=self._broken[events])
                     found[name] = _counted(counts, _counts(requests), pods=self._analysis.dependence.pods)
                 case Buckets(histogram):
                     found[name] = _slow(self._of(histogram))
@@ -114,18 +119,20 @@ def _slow(series: _Series) -> Learnt:
     return Learnt(max(dependence.dispersion(beyond[:, :, edge], requests) for edge in range(len(edges))))
 
 
-def _counts(series: _Series, *, beside: _Series | None = None) -> Floats:
+def _counts(series: _Series, *, beside: _Series | None = None, broken: Mapping[str, int] | None = None) -> Floats:
     """Return what each interval added, of shape [intervals, pods], NaN where that is not known.
 
     Args:
         series: a counter.
         beside: one of the same pods that is always there. Where a pod has that one, and not the counter nor has had it
             before, this is zero.
+        broken: where a pod first had a sample of the counter that is no count.
     """
     rows = []
     for pod, others in (beside if beside is not None else series).items():
         own = series.get(pod) or [None] * len(others)
         first = next((at for at, value in enumerate(own) if value is not None), len(own)) if beside is not None else 0
+        first = min(first, (broken or {}).get(pod, first))
         missing = [0.0 if at < first and other is not None else np.nan for at, other in enumerate(others)]
         rows.append([value if isinstance(value, float) else empty for value, empty in zip(own, missing, strict=True)])
     if not rows:

@@ -46,6 +46,17 @@ def templates(analysis: Analysis) -> frozenset[str]:
     return frozenset(wanted)
 
 
+@lru_cache(maxsize=1024)
+def steady(analysis: Analysis) -> tuple[str, ...]:
+    """Return the compared signals that count while requests flow, by name: labels come when people send them."""
+    return tuple(
+        signal.name
+        for signal in analysis.signals
+        if not isinstance(signal.rule, Objective)
+        and not (isinstance(signal.rule, Comparison) and signal.rule.source is Events.WRONG)
+    )
+
+
 def read_by(source: Source) -> tuple[str, ...]:
     """Return the templates of one source."""
     match source:

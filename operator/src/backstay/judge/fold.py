@@ -15,6 +15,7 @@ from backstay.judge.memory import Learnt, Memory, Process, State
 from backstay.judge.objectives import Window
 from backstay.judge.panel import SPLIT, Kind, Panel, Shape
 from backstay.judge.process import Given, advance, log_evidence, start
+from backstay.judge.silence import Flow
 
 # Intervals are joined until both arms together have so many requests. By totals, never by events: what is joined must
 # not depend on what is being tested.
@@ -29,7 +30,8 @@ class Interval:
     ``comparable`` is False where the route's weights changed in it: its two shares do not mix. ``step`` is the step it
     belongs to, out of ``steps`` in which two arms are compared; ``mix`` names what the baseline is made of, since
     intervals are only joined while that stays. ``planned`` is the canary's planned share of the
-    requests of both arms, 0 where that is not known, and ``pods`` how many pods each arm has.
+    requests of both arms, 0 where that is not known, and ``pods`` how many pods each arm has. ``due`` are the requests
+    of both arms, canary first, by each signal that is to count while they flow.
     """
 
     tick: float
@@ -42,6 +44,7 @@ class Interval:
     planned: float = 0.0
     arms: tuple[float, float] = (0.0, 0.0)
     pods: tuple[int, int] = (1, 1)
+    due: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def counted(c: float, s: float, n_c: float, n_s: float) -> Floats:
@@ -288,4 +291,15 @@ def _remember(memory: Memory, interval: Interval, panel: Panel, draft: _Draft) -
         edges=memory.edges,
         split=draft.split,
         learnt=memory.learnt,
+        flows=_flows(memory, interval),
     )
+
+
+def _flows(memory: Memory, interval: Interval) -> dict[str, tuple[Flow, Flow]]:
+    flows = dict(memory.flows)
+    for name, (canary, baseline) in interval.due.items():
+        seen = interval.signals.get(name)
+        c, s = (float(count) for count in seen.sum(axis=1)) if seen is not None else (0.0, 0.0)
+        ours, theirs = flows.get(name, (Flow(), Flow()))
+        flows[name] = (ours.after(canary, c), theirs.after(baseline, s))
+    return flows

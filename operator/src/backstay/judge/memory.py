@@ -12,6 +12,7 @@ from backstay.judge.arrays import Floats
 from backstay.judge.objectives import Limit, Slot, Window
 from backstay.judge.panel import SPLIT, Panel, Shape
 from backstay.judge.process import layout
+from backstay.judge.silence import Flow
 
 
 class Learnt(NamedTuple):
@@ -60,7 +61,8 @@ class Memory:
     ``requests`` are the canary's in step ``step``. ``steps`` are those in which two arms are compared,
     ``mix`` names what the baseline of the last interval was made of. ``failed`` marks
     comparisons that reached their limit: they stand still from there on, as they were. ``edges`` are those in which
-    histograms are judged, chosen when they were first read.
+    histograms are judged, chosen when they were first read. ``flows`` are those of the signals that are to count while
+    requests flow, canary first.
     """
 
     tick: float = 0.0
@@ -73,6 +75,7 @@ class Memory:
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     split: Process | None = None
     learnt: Mapping[str, Learnt] = field(default_factory=dict)
+    flows: Mapping[str, tuple[Flow, Flow]] = field(default_factory=dict)
 
     @staticmethod
     def of(document: Mapping[str, Any], panel: Panel) -> "Memory":
@@ -96,6 +99,7 @@ class Memory:
             edges=edges_of(document),
             split=_process(document.get("split", {}), SPLIT),
             learnt={name: Learnt(*values) for name, values in document.get("learnt", {}).items()},
+            flows={name: (Flow(*ours), Flow(*theirs)) for name, (ours, theirs) in document.get("flows", {}).items()},
         )
 
     def to_dict(self, panel: Panel) -> dict[str, Any]:
@@ -121,6 +125,8 @@ class Memory:
             document["split"] = _process_document(self.split, SPLIT)
         if self.learnt:
             document["learnt"] = {name: list(values) for name, values in self.learnt.items()}
+        if self.flows:
+            document["flows"] = {name: [list(flow) for flow in flows] for name, flows in self.flows.items()}
         return document
 
 

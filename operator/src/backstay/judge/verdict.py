@@ -56,20 +56,21 @@ def assess(
         memory: what ``fold`` gathered.
         panel: what is judged.
         comparable: False for a rollout that never has two arms; compared signals are then left out.
-        unfit: why a signal's data cannot be used, as a sentence, by its name: it then counts as having none.
+        unfit: why a signal's data cannot be used, as a sentence, by its name: it then counts as having none, as does
+            one that has stopped counting while requests flow.
     """
     judged = _compared(memory, panel) if comparable else {}
     if comparable:
         judged |= {name: _without_data(name, f"{name}: nothing to compare yet") for name, _ in panel.awaited}
-        judged |= {
-            name: _without_data(name, sentence)
-            for name, sentence in (unfit or {}).items()
-            if name in judged and judged[name].verdict is not Verdict.FAIL
-        }
     places = [*(signal.name for signal in panel.signals), *(name for name, _ in panel.awaited)]
     for signal in panel.signals:
         if isinstance(signal.rule, Limit):
             judged[signal.name] = _objective(signal.name, signal.rule, memory.signals.get(signal.name))
+    judged |= {
+        name: _without_data(name, sentence)
+        for name, sentence in (_stopped(memory) | dict(unfit or {})).items()
+        if name in judged and judged[name].verdict is not Verdict.FAIL
+    }
     signals = sorted(judged.values(), key=lambda verdict: places.index(verdict.name))
     split = split_verdict(memory)
     every = [*signals, split] if split else signals
@@ -199,6 +200,20 @@ def _objective(name: str, rule: Limit, state: object) -> SignalVerdict:
         sentence=f"{name} {value} of {requests:,.0f} requests, limit {least}{bound}",
         line=f"signal={name} verdict={verdict} value={value} limit={bound} requests={requests:.0f}",
     )
+
+
+def _stopped(memory: Memory) -> dict[str, str]:
+    """Say which signals have stopped counting while requests flow, by name."""
+    found = {}
+    for name, flows in memory.flows.items():
+        for version, flow in zip(("new", "running"), flows, strict=True):
+            if flow.stopped:
+                found[name] = (
+                    f"{name}: the {version} version has answered {flow.silent:,.0f} requests since it last counted "
+                    "anything for this signal: see whether its pods still export the metric"
+                )
+                break
+    return found
 
 
 def _without_data(name: str, sentence: str) -> SignalVerdict:
