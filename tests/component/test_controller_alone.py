@@ -232,3 +232,49 @@ def test_missing_rights_are_one_clear_line_in_the_log(installed: Cluster, tmp_pa
             alone.process.wait(timeout=30)
     finally:
         _succeed(installed, "apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "operator/config/rbac"))
+
+
+def test_a_template_that_nests_a_thousand_levels_is_told_to_its_owner_alone(installed: Cluster, tmp_path: Path) -> None:
+    """Both where it is there when the controller starts, and where it comes later."""
+
+    def create(name: str, template: dict[str, Any] | None = None) -> None:
+        manifest = json.loads(_manifest("1", registry="http://127.0.0.1:9"))
+        manifest["metadata"]["name"] = name
+        if template:
+            manifest["spec"]["serving"]["template"]["metadata"] = template
+        text = json.dumps(manifest)
+        answer = installed.kubectl("create", "-f", "-", f"--namespace={NAMESPACE}", stdin=text)
+        assert answer.returncode == 0, answer.stderr
+
+    def told(alone: Alone, name: str, words: str) -> None:
+        try:
+            wait_until(
+                f"{name} is told {words}",
+                lambda: words in alone.find("mdep", name).get("status", {}).get("message", ""),
+                timeout=PATIENCE,
+            )
+        except Exception as problem:
+            raise AssertionError(f"{problem}; the log is {alone.log()}") from problem
+
+    deep: dict[str, Any] = {}
+    for _ in range(970):
+        deep = {"a": deep}
+    create("deep", deep)
+    create("before")
+    alone = _start(installed, tmp_path)
+    try:
+        sentence = "spec.serving.template nests more than 100 levels"
+        told(alone, "deep", sentence)
+        assert stalled(alone.find("mdep", "deep")["status"]) == ["Blocked"]
+        wait_until("the other has a status", lambda: "status" in alone.find("mdep", "before"), timeout=PATIENCE)
+        create("deeper", {"b": {str(number): deep for number in range(3)}})
+        told(alone, "deeper", sentence)
+        create("after")
+        wait_until("the next one has a status", lambda: "status" in alone.find("mdep", "after"), timeout=PATIENCE)
+        assert alone.is_running()
+        assert "Traceback" not in alone.log()
+    finally:
+        alone.process.send_signal(signal.SIGTERM)
+        alone.process.wait(timeout=30)
+        for name in ("deep", "before", "deeper", "after"):
+            installed.kubectl("delete", "mdep", name, f"--namespace={NAMESPACE}", "--ignore-not-found")

@@ -153,3 +153,73 @@ def test_what_was_made_while_a_listing_was_under_way_stays() -> None:
     assert store.snapshot(KEY) is not None
     store.keep_only(MODEL_DEPLOYMENT, set(), version=7)
     assert store.snapshot(KEY) is None
+
+
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"a": found}
+    return found
+
+
+@pytest.mark.parametrize("levels", [200, 1000, 9000])
+def test_a_template_that_nests_too_deeply_is_its_owners_trouble(levels: int) -> None:
+    woken = Woken()
+    store = Store(woken)
+    document = model(5)
+    document["spec"]["serving"]["template"] = nested(levels)
+    other = model(6)
+    other["metadata"] |= {"name": "other", "uid": "u2"}
+    # Whatever else is in the listing is taken in, and the model is known by its sentence, parsed now or later.
+    store.take(MODEL_DEPLOYMENT, [document, other])
+    for number in range(100):
+        store.put({**other, "metadata": {**other["metadata"], "name": f"model-{number}", "uid": f"m{number}"}})
+    found = store.snapshot(KEY)
+    assert found is not None
+    assert found.desired is None
+    assert found.problem == (
+        "ModelDeployment prod/fraud: spec.serving.template nests more than 100 levels; write it with fewer"
+    )
+    neighbour = store.snapshot(Key("prod", "other"))
+    assert neighbour is not None
+    assert neighbour.desired is not None
+    # Mended, it is read again.
+    store.put(model(7))
+    mended = store.snapshot(KEY)
+    assert mended is not None
+    assert mended.desired is not None
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"phase": "Stable", "analysis": nested(2000)},
+        {"phase": "Asleep"},
+        {"phase": ["Stable"]},
+        {"phase": "Stable", "rollout": "2-1"},
+        {"phase": "Stable", "conditions": 5},
+        {"phase": "Stable", "conditions": ["Stalled"]},
+        {"phase": "Stable", "gates": [7]},
+        {"observedGeneration": "one"},
+    ],
+)
+def test_a_status_that_people_have_spoilt_counts_as_lost(status: dict[str, Any]) -> None:
+    store = Store(Woken())
+    store.take(MODEL_DEPLOYMENT, [model(5, status=status)])
+    found = store.snapshot(KEY)
+    assert found is not None
+    assert found.desired is not None
+    assert (found.status, found.conditions) == (Status(), ())
+
+
+def test_an_object_that_cannot_be_read_does_not_keep_others_out_of_a_listing() -> None:
+    store, nameless = Store(Woken()), model(5)
+    del nameless["metadata"]["generation"]
+    other = model(6)
+    other["metadata"] |= {"name": "other", "uid": "u2"}
+    store.take(MODEL_DEPLOYMENT, [nameless, other])
+    assert store.snapshot(Key("prod", "other")) is not None
+    broken = child(3)
+    broken["data"] = nested(100_000)
+    store.take(DEPLOYMENT, [broken, child(4, name="fraud-bbb", uid="c2")])
+    assert list(store.children[KEY].objects) == [(DEPLOYMENT.kind, "fraud-bbb")]

@@ -28,6 +28,7 @@ TRACK = f"{GROUP}/track"
 FACTS = f"{GROUP}/facts"
 SELECTOR = f"{MANAGED_BY}=backstay"
 PORT_NAME = "http"
+_TRACKS = frozenset(str(track) for track in Track)
 # The same for every revision, so that a route may point at revisions that listen on different ports.
 SERVICE_PORT = 8080
 
@@ -39,9 +40,9 @@ def workload_name(name: str, backend: Backend) -> str:
 
 
 def backend_of(meta: Mapping[str, Any]) -> Backend | None:
-    """Read from an object's labels which backend it belongs to."""
+    """Read from an object's labels which backend it belongs to; None where they name none."""
     labels = meta.get("labels") or {}
-    if REVISION not in labels or TRACK not in labels:
+    if REVISION not in labels or labels.get(TRACK) not in _TRACKS:
         return None
     return Backend(labels[REVISION], Track(labels[TRACK]))
 

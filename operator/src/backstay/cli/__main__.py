@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from backstay.adapters.recursion import make_room
 from backstay.cli.act import abort, approve, pause, resume, skip
 from backstay.cli.bump import bump
 from backstay.cli.diff import diff
@@ -44,6 +45,7 @@ _PLUGIN = "kubectl-backstay"
 
 def main() -> None:
     """Run the command under the name that a person typed: ``backstay``, or ``kubectl backstay``."""
+    make_room()
     plugin = Path(sys.argv[0]).name == _PLUGIN
     if plugin and {"--install-completion", "--show-completion"} & set(sys.argv[1:2]):
         sys.exit(

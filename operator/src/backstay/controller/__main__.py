@@ -6,6 +6,7 @@ import sys
 import uvloop
 
 from backstay.adapters.kubernetes import ApiError
+from backstay.adapters.recursion import make_room
 from backstay.adapters.shipped import NotShippedError
 from backstay.controller.operator import run
 from backstay.controller.settings import Settings
@@ -18,6 +19,7 @@ _HAND_OVER_EVERY = 0.0005
 def main() -> int:
     """Run the controller; mistakes of configuration and installation end it with one sentence."""
     sys.setswitchinterval(_HAND_OVER_EVERY)
+    make_room()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for chatty in ("kopf", "aiohttp.access", "git"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

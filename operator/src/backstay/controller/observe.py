@@ -1,5 +1,6 @@
 """From snapshots to what ``decide`` reads."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ from backstay.adapters.traffic import TrafficProvider
 from backstay.controller.store import Children
 from backstay.domain.observed import Backend, Blocked, Route, Workload
 from backstay.domain.resource import ModelDeployment, Plan, plan_of
+
+_LOG = logging.getLogger(__name__)
 
 _LONGEST_WORDS = 300
 
@@ -49,11 +52,15 @@ def served(children: Children, desired: ModelDeployment) -> str:
 
 
 def plans(children: Children) -> dict[str, Plan]:
-    """Read the plans that are kept."""
+    """Read the plans that are kept; a ControllerRevision that holds none, as people may make one, is left out."""
     kept = {}
     for body in children.of(CONTROLLER_REVISION):
-        plan = plan_of(body["data"])
-        kept[plan.revision] = plan
+        try:
+            plan = plan_of(body["data"])
+            kept[plan.revision] = plan
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+            meta = body["metadata"]
+            _LOG.warning("ControllerRevision %s/%s holds no plan (%r)", meta["namespace"], meta["name"], problem)
     return kept
 
 

@@ -110,12 +110,12 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> None:
         """Look at one ModelDeployment; whatever goes wrong is logged, shown in its status, and tried again."""
-        snapshot = self._store.snapshot(key)
-        if snapshot is None or snapshot.deleting:
-            # The API server collects its children; nothing may be made again meanwhile.
-            self._forget(key)
-            return
         try:
+            snapshot = self._store.snapshot(key)
+            if snapshot is None or snapshot.deleting:
+                # The API server collects its children; nothing may be made again meanwhile.
+                self._forget(key)
+                return
             await self._look(key, snapshot)
             self._queue.succeeded(key)
             metrics.RECONCILES.labels("done").inc()
@@ -349,8 +349,7 @@ class Reconciler:
         else:
             plan = seen.plans.get(rollout.revision, desired.plan)
             revisions.add(rollout.revision)
-            panel = panel_of(plan.analysis, edges_of(status.analysis))
-            memory = Memory.of(status.analysis, panel)
+            memory = _memory(key, status, plan)
             interest = Interest(plan.analysis, frozenset(revisions), self._trial(key, status, plan, seen), memory)
         self._evidence.watch(key, interest)
 
@@ -398,6 +397,15 @@ class Reconciler:
         self._uids.pop(key, None)
         self._written.pop(key, None)
         self._drained.pop(key, None)
+
+
+def _memory(key: Key, status: Status, plan: Plan) -> Memory:
+    """Read what the judge remembers; where people have spoilt it, the evidence begins anew."""
+    try:
+        return Memory.of(status.analysis, panel_of(plan.analysis, edges_of(status.analysis)))
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        _LOG.warning("%s: status.analysis cannot be read (%r), so its evidence begins anew", key, problem)
+        return Memory()
 
 
 def _is_full(step: Step) -> bool:

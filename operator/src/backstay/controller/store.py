@@ -1,5 +1,6 @@
 """What the watches have shown: snapshots and children by ModelDeployment, with our own writes seen at once."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -18,13 +19,17 @@ from backstay.adapters.kubernetes import (
 from backstay.adapters.manifests import others, owner_of
 from backstay.controller.packed import pack, unpack
 from backstay.controller.queue import Wake
+from backstay.domain.depth import too_deep
 from backstay.domain.resource import Claim, Key, ModelDeployment
 from backstay.domain.rollout import aborted
 from backstay.domain.status import RollbackState, Status
 
+_LOG = logging.getLogger(__name__)
+
 _GONE_KEPT = 1000
 # Those that are worked on now are looked at several times.
 _PARSED_KEPT = 64
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 CHILDREN = (DEPLOYMENT, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE)
 
 
@@ -47,7 +52,7 @@ class Snapshot:
 class Model:
     """A ModelDeployment at rest: what is asked of all of them at once, and the rest packed.
 
-    ``status`` is without what the judge remembers.
+    ``status`` is without what the judge remembers. ``problem`` is a sentence where the spec could not even be kept.
     """
 
     version: int
@@ -55,6 +60,7 @@ class Model:
     status: Status
     claims: frozenset[Claim]
     packed: bytes
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ class Store:
         found = self._parsed.get(key)
         if found is None:
             found = _snapshot(unpack(MODEL_DEPLOYMENT, model.packed), model.version)
+            if model.problem:
+                found = replace(found, desired=None, problem=model.problem)
         self._keep(key, found)
         return found
 
@@ -133,8 +141,14 @@ class Store:
         found = _snapshot(body, version)
         claims = found.desired.traffic.claims() if found.desired else frozenset()
         self._claim(key, known.claims if known else frozenset(), claims)
-        packed = pack(MODEL_DEPLOYMENT, {**body, "metadata": _unmanaged(meta)})
-        self._models[key] = Model(version, found.uid, replace(found.status, analysis={}), claims, packed)
+        kept, problem = {**body, "metadata": _unmanaged(meta)}, ""
+        # What nests too deeply is not packed, which would need as deep a stack.
+        if found.desired is None and too_deep({"spec": body.get("spec")}):
+            kept["spec"], problem = {}, found.problem
+        if too_deep(body.get("status")):
+            kept["status"] = {}
+        packed = pack(MODEL_DEPLOYMENT, kept)
+        self._models[key] = Model(version, found.uid, replace(found.status, analysis={}), claims, packed, problem)
         self._keep(key, found)
         rollout = found.status.rollout
         self._changed(key, urgent=bool(found.desired and rollout and aborted(found.desired, rollout)))
@@ -201,12 +215,16 @@ class Store:
         self._changed(key)
 
     def take(self, kind: Kind, bodies: Iterable[Object]) -> None:
-        """Take in objects of a listing."""
+        """Take in objects of a listing; one that cannot be read is left out, and told in the log."""
         for body in bodies:
-            if kind is MODEL_DEPLOYMENT:
-                self.put(body)
-            else:
-                self.put_child(kind, body)
+            try:
+                if kind is MODEL_DEPLOYMENT:
+                    self.put(body)
+                else:
+                    self.put_child(kind, body)
+            except Exception:  # noqa: BLE001 - one object must not keep the others out
+                meta = body["metadata"]
+                _LOG.exception("%s %s/%s cannot be read", kind.kind, meta.get("namespace"), meta.get("name"))
 
     def keep_only(self, kind: Kind, uids: AbstractSet[str], version: int) -> None:
         """End a full listing: drop the objects of its kind that it does not have, unless they are newer than it."""
@@ -242,20 +260,27 @@ def _unmanaged(meta: Mapping[str, Any]) -> Object:
 
 
 def _snapshot(body: Mapping[str, Any], version: int) -> Snapshot:
+    """Parse an object: a spec that cannot be read is a problem, and a status that cannot be read counts as lost."""
     meta, raw = body["metadata"], body.get("status") or {}
     desired, problem = None, ""
-    status = Status()
     try:
         desired = ModelDeployment.of(body)
-        status = Status.of(raw)
-    except (ValueError, KeyError, TypeError) as wrong:
-        problem = f"{wrong}"
+    except _UNREADABLE as wrong:
+        problem = str(wrong) if isinstance(wrong, ValueError) else f"Its spec cannot be read: {wrong!r}"
+    status, conditions, observed = Status(), tuple[Mapping[str, Any], ...](), 0
+    try:
+        if too_deep(raw):
+            raise ValueError("it nests too deeply")
+        status, conditions = Status.of(raw), tuple(raw.get("conditions", ()))
+        observed = int(raw.get("observedGeneration", 0))
+    except _UNREADABLE as wrong:
+        _LOG.warning("The status of %s/%s cannot be read: %r", meta["namespace"], meta["name"], wrong)
     return Snapshot(
         resource_version=version,
         desired=desired,
         status=status,
-        conditions=tuple(raw.get("conditions", ())),
-        observed_generation=raw.get("observedGeneration", 0),
+        conditions=conditions,
+        observed_generation=observed,
         generation=meta["generation"],
         uid=meta["uid"],
         deleting="deletionTimestamp" in meta,

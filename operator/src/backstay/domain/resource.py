@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from backstay.domain.depth import DEEPEST, too_deep
 from backstay.domain.signals import DEFAULT_SIGNAL, Profile, Signal, signal_of
 from backstay.domain.units import seconds
 
@@ -309,10 +310,14 @@ class ModelDeployment:
         """Parse an object as the API server stores it, defaults filled in.
 
         Raises:
-            ValueError: naming what is wrong, when the object did not pass the CRD that this code belongs to.
+            ValueError: naming what is wrong, when the object did not pass the CRD that this code belongs to, or nests
+                too deeply.
         """
         meta, spec = body["metadata"], body["spec"]
         key = Key(meta["namespace"], meta["name"])
+        deep = too_deep({"spec": spec})
+        if deep:
+            raise ValueError(f"ModelDeployment {key}: {deep} nests more than {DEEPEST} levels; write it with fewer")
         try:
             model, serving = spec["model"], spec["serving"]
             gateway = spec["traffic"]["gatewayAPI"]

@@ -112,7 +112,7 @@ def _marks(meta: Mapping[str, Any]) -> tuple[Mark, ...]:
             )
             for entry in entries
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from backstay.adapters.versionfile import LARGEST_FILE
+from backstay.domain.depth import DEEPEST
 
-_DEEPEST = 100
 _MOST_NODES = 50_000
 
 
@@ -84,9 +84,9 @@ def _refuse_depth(text: str) -> None:
     for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > _DEEPEST:
+            if depth > DEEPEST:
                 line = event.start_mark.line + 1 if event.start_mark else 0
-                raise PlainYamlError(f"nests more than {_DEEPEST} levels; write one field a line", line)
+                raise PlainYamlError(f"nests more than {DEEPEST} levels; write one field a line", line)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
