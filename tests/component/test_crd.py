@@ -13,7 +13,7 @@ from kubernetes import client, config
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from backstay.adapters.crd import Schema
-from backstay.cli.verifying.plainyaml import documents
+from backstay.adapters.plainyaml import documents
 
 pytestmark = pytest.mark.component
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backstay.adapters.rollbackcommit import AlreadyDone, Committed, RollbackOutcome, RollbackRequest, Unavailable
+from backstay.adapters.rollbackcommit import (
+    AlreadyDone,
+    Committed,
+    Refused,
+    RollbackOutcome,
+    RollbackRequest,
+    Unavailable,
+)
 from backstay.adapters.versionfile import read_version_file
 from backstay.controller.gitwriter import GitWriter
 
@@ -96,6 +104,59 @@ async def test_of_a_crowd_the_first_do_not_wait_for_the_last(
 
     await asyncio.gather(*map(roll_back, MODELS))
     assert (ended[0], ended[-1]) == ("25", "50")
+
+
+KUSTOMIZE = """#!/bin/sh
+# Prints the manifests of a folder, as a Kustomize does that has no more to do than that.
+cat "$2/model-version.yaml" "$2/rest.yaml"
+"""
+
+
+async def test_one_overlay_that_cannot_be_checked_holds_up_no_other(
+    remote: Remote,
+    open_repository: Open,
+    request_for: Callable[..., RollbackRequest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tool = tmp_path / "bin" / "kustomize"
+    tool.parent.mkdir()
+    tool.write_text(KUSTOMIZE)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    rest = {
+        "equals": "args: [=]",
+        "tagged": "args: [!thing x]",
+        "deep": f"args: {'[' * 2000}{']' * 2000}",
+        "strange": "args: !!timestamp x",
+        "nowhere": "args: [serve]",
+        "fine": "args: [serve]",
+    }
+    folders = {name: file_of(name).rpartition("/")[0] for name in rest}
+    before = remote.commit(
+        {file_of(name): remote.text("7", name=name) for name in rest}
+        | {f"{folder}/kustomization.yaml": "resources: [rest.yaml]\n" for folder in folders.values()}
+        | {f"{folders['nowhere']}/kustomization.yaml": 'resources: ["a\\0b"]\n'}
+        | {f"{folders[name]}/rest.yaml": f"  serving: {{{text}}}\n" for name, text in rest.items()},
+        "all at version 7",
+    )
+    outcomes = open_repository(remote).rollback([request_of(name, before, remote, request_for) for name in rest])
+    found = dict(zip(rest, outcomes, strict=True))
+    for name in ("equals", "fine"):
+        assert isinstance(found[name], Committed), found[name]
+        assert read_version_file(remote.show(file_of(name)), name=name).identity.version == "6"
+    refused = {
+        "tagged": "could not determine",
+        "deep": "nests more than 100",
+        "strange": "is not YAML",
+        "nowhere": "could not be checked",
+    }
+    for name, says in refused.items():
+        outcome = found[name]
+        assert isinstance(outcome, Refused), outcome
+        assert outcome.reason.startswith(f"Version 6 of production/{name} was not restored in Git: ")
+        assert says in outcome.reason
+        assert read_version_file(remote.show(file_of(name)), name=name).identity.version == "7"
 
 
 async def test_who_asks_at_once_shares_a_fetch_and_who_asks_later_sees_what_is_new(

@@ -115,3 +115,13 @@ def test_a_plan_that_cannot_be_made_is_refused_with_a_sentence(arguments: list[s
     result = run("plan", "--rate", "20", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert sentence in result.stderr
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 50_000, "spec: !!int ''", "spec: &a [*a]"])
+def test_a_plan_of_what_cannot_be_read_is_refused_with_a_sentence(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text(text)
+    result = run("plan", "--rate", "20", "--base", "errors=0.01", str(file))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"backstay: {file} is no ModelDeployment: it ")
+    assert len(result.stderr.splitlines()) == 1

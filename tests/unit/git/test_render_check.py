@@ -59,6 +59,36 @@ def test_anything_else_is_named(after: str, says: str) -> None:
     assert says in str(refused.value)
 
 
+def test_a_plain_equals_sign_a_merge_key_and_a_time_are_what_kustomize_reads() -> None:
+    plain = BEFORE.replace("replicas: 2", "template: {args: [=], since: 2026-01-01, at: 2026-01-01 10:00:00}")
+    checked(plain.replace('version: "7"', 'version: "6"'), before=plain)
+    with pytest.raises(RenderError, match=r"would also change spec.serving.template.args of ModelDeployment"):
+        checked(plain.replace('version: "7"', 'version: "6"').replace("[=]", "[==]"), before=plain)
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("!thing x", "could not determine a constructor"),
+        ('!!int ""', "is not YAML"),
+        ("!!timestamp x", "is not YAML"),
+        ("[" * 200 + "]" * 200, "nests more than 100 levels"),
+        ("{a: 1, a: 2}", "says a twice"),
+        ("&a [*a]", "holds itself"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_told(written: str, says: str) -> None:
+    before = BEFORE.replace("replicas: 2", f"template: {written}")
+    with pytest.raises(RenderError, match=f"a manifest that kustomize makes of the folder .*{says}"):
+        checked(before.replace('version: "7"', 'version: "6"'), before=before)
+
+
+@pytest.mark.parametrize("document", ["[1]\n", "just words\n", "metadata: 5\n"])
+def test_what_is_no_manifest_is_told(document: str) -> None:
+    with pytest.raises(RenderError, match="that is no manifest"):
+        checked(f"{BEFORE}---\n{document}".replace('version: "7"', 'version: "6"'))
+
+
 def test_without_kustomize_nothing_is_checked_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RenderError, match="cannot be checked without kustomize; install it on the PATH"):

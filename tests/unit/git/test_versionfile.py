@@ -268,6 +268,7 @@ def test_a_merge_key_is_overridden_but_cannot_be_taken_from() -> None:
             "says far more than a version file",
         ),
         (b"a: " + b"[" * 3000, "nested too deeply"),
+        (BLOCK.encode() + b'x: "\\UFFFFFFFF"\n', "is not valid YAML"),
         (b"#" * 300_000, "has 300000 bytes"),
     ],
 )

@@ -1,11 +1,13 @@
 """Decide what a request means for a branch as it is now, and make the commit for it."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from backstay.adapters.changes import Change, Mark, Unchanged, change_message
 from backstay.adapters.gitclone import Clone
+from backstay.adapters.gitcommand import GitError
 from backstay.adapters.gitcommit import NewCommit
 from backstay.adapters.gitlocate import Found, VersionFileMissingError, find, version_file
 from backstay.adapters.gitobjects import TRAILERS
@@ -24,6 +26,8 @@ from backstay.adapters.rollbackcommit import (
 )
 from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file, restore
 from backstay.domain.resource import ModelIdentity, Rejection
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -158,6 +162,17 @@ class Drafts:
             return Unavailable(str(error))
         except (VersionFileError, RenderError) as error:
             return Refused(f"{refused}: {error}")
+        except GitError:
+            raise
+        except OSError as error:
+            return Unavailable(f"{refused} yet: the controller cannot use its work folder ({error})")
+        except Exception as error:  # noqa: BLE001 - see below
+            # Others have their changes in the same push: what is wrong with the files of one must not stop theirs.
+            _LOG.exception("%s", refused)
+            return Refused(
+                f"{refused}: its files could not be checked ({type(error).__name__}: {error}); correct the folder, and "
+                "report this sentence to the maintainers of Backstay"
+            )
 
     def _edited(self, change: Change, head: str) -> Draft | Unchanged:
         found = find(self._clone, head, path=change.path, name=change.name)

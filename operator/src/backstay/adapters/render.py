@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from backstay.adapters.kustomization import KUSTOMIZATIONS, KustomizationError, inputs
 from backstay.adapters.limited import Ended, Exceeded, Limits, run
+from backstay.adapters.plainyaml import PlainYamlError, values
 from backstay.domain.resource import KIND
 
 COPY = "rendering-"
@@ -143,15 +142,26 @@ def _documents(text: str) -> Iterator[str]:
 def _by_key(documents: Counter[str]) -> dict[_Key, list[dict[str, Any]]]:
     found: dict[_Key, list[dict[str, Any]]] = {}
     for text in documents.elements():
-        document = yaml.load(text, Loader=yaml.CSafeLoader)
-        meta = document.get("metadata") or {}
-        key = (str(document.get("kind", "")), str(meta.get("namespace", "")), str(meta.get("name", "")))
-        found.setdefault(key, []).append(document)
+        for document in _read(text):
+            meta = document.get("metadata") or {}
+            key = (str(document.get("kind", "")), str(meta.get("namespace", "")), str(meta.get("name", "")))
+            found.setdefault(key, []).append(document)
     return found
 
 
+def _read(text: str) -> list[dict[str, Any]]:
+    try:
+        documents = values(text.encode())
+    except PlainYamlError as problem:
+        raise RenderError(f"a manifest that kustomize makes of the folder {problem}") from None
+    if not all(isinstance(document, dict) and isinstance(document.get("metadata", {}), dict) for document in documents):
+        raise RenderError("kustomize makes something of the folder that is no manifest; remove it from its resources")
+    return documents
+
+
 def _take_model(document: dict[str, Any]) -> Mapping[str, Any]:
-    model = (document.get("spec") or {}).pop("model", None)
+    spec = document.get("spec")
+    model = spec.pop("model", None) if isinstance(spec, dict) else None
     return model if isinstance(model, dict) else {}
 
 

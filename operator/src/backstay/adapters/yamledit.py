@@ -91,6 +91,9 @@ class YamlText:
             raise YamlEditError(f"is not valid YAML{where}: {error.problem or error.context}; correct it") from None
         except yaml.YAMLError as error:
             raise YamlEditError(f"is not valid YAML: {str(error).splitlines()[0]}; correct it") from None
+        except (ValueError, OverflowError) as error:
+            # A character's number that is none, which PyYAML does not look at itself.
+            raise YamlEditError(f"is not valid YAML: {error}; correct it") from None
         except RecursionError:
             raise YamlEditError("is nested too deeply to be a version file; write it flat") from None
         self.shares = any(isinstance(token, yaml.AliasToken) for token in tokens)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from backstay.adapters.git import Repository
 from backstay.adapters.gitlocate import USUAL_NAME, Located
 from backstay.adapters.kustomization import KUSTOMIZATIONS
+from backstay.adapters.plainyaml import PlainYamlError, read, values
 from backstay.adapters.render import RenderError, render, sources
-from backstay.adapters.versionfile import LARGEST_FILE, VersionFileError
+from backstay.adapters.versionfile import VersionFileError
 from backstay.cli.trouble import refuse
 from backstay.domain.resource import KIND
 
@@ -119,11 +118,10 @@ def _name(tree: Path, path: str) -> str:
 
 def _refuse_broken(tree: Path, file: str) -> None:
     try:
-        list(yaml.parse((tree / file).read_bytes()[:LARGEST_FILE], Loader=yaml.CSafeLoader))
-    except (yaml.YAMLError, ValueError) as problem:
-        mark = getattr(problem, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise VersionFileError(f"{file} is no YAML{where}; correct it first") from None
+        read(tree / file)
+    except PlainYamlError as problem:
+        where = f" (line {problem.line})" if problem.line else ""
+        raise VersionFileError(f"{file}{where} {problem}") from None
 
 
 def _files(tree: Path, path: str) -> list[str]:
@@ -133,16 +131,13 @@ def _files(tree: Path, path: str) -> list[str]:
 
 def _documents(tree: Path, file: str) -> Iterator[Mapping[str, Any]]:
     """Go through a file's ModelDeployments; what cannot be read has none."""
-    place = tree / file
-    if place.stat().st_size > LARGEST_FILE:
-        return
     try:
-        documents = list(yaml.load_all(place.read_bytes(), Loader=yaml.CSafeLoader))
-    except (yaml.YAMLError, ValueError, OSError):
+        documents = read(tree / file)
+    except (PlainYamlError, OSError):
         return
     for document in documents:
-        if isinstance(document, dict) and _is_deployment(document):
-            yield document
+        if isinstance(document.value, dict) and _is_deployment(document.value):
+            yield document.value
 
 
 def _is_deployment(document: Mapping[str, Any]) -> bool:
@@ -160,11 +155,11 @@ def _declared(tree: Path, path: str, name: str) -> Mapping[str, Any]:
     """Return the ModelDeployment as Kustomize renders it; else what the files say that it would read."""
     if any((tree / path / each).is_file() for each in KUSTOMIZATIONS):
         try:
-            text = render(tree, path, home=tree.parent)
-        except RenderError:
+            rendered = values(render(tree, path, home=tree.parent).encode())
+        except (RenderError, PlainYamlError):
             pass  # it is told where a change is refused for it; reading needs less
         else:
-            for document in yaml.load_all(text, Loader=yaml.CSafeLoader):
+            for document in rendered:
                 if isinstance(document, dict) and _is_deployment(document) and document["metadata"]["name"] == name:
                     return document
     return _pieced(tree, path, name)
@@ -192,8 +187,8 @@ def _namespace(folder: Path) -> str:
     for each in KUSTOMIZATIONS:
         if (folder / each).is_file():
             try:
-                said = yaml.load((folder / each).read_bytes(), Loader=yaml.CSafeLoader)
-            except (yaml.YAMLError, ValueError):
+                said = values((folder / each).read_bytes())
+            except PlainYamlError:
                 return ""
-            return str(said.get("namespace") or "") if isinstance(said, dict) else ""
+            return str(said[0].get("namespace") or "") if said and isinstance(said[0], dict) else ""
     return ""

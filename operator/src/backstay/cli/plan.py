@@ -1,13 +1,13 @@
 """``backstay plan``: what a rollout will be able to see."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from backstay.adapters.plainyaml import PlainYamlError, read
 from backstay.cli.trouble import refuse
 from backstay.domain.resource import Analysis, ApprovalStep, ShadowStep, Step, WeightStep, plan_of
 from backstay.domain.signals import Comparison, Signal
@@ -87,14 +87,16 @@ def _signals(bases: dict[str, float], analysis: Analysis | None) -> list[Watched
 def _declared(resource: Path) -> tuple[tuple[Stage, ...], Analysis]:
     """Read steps and analysis of a ModelDeployment, or of a patch of one."""
     try:
-        document: Any = yaml.safe_load(resource.read_text(encoding="utf-8"))
-        spec = document["spec"]
-        read = plan_of({"model": {}, **spec, "serving": {"template": {}}})
+        (document,) = read(resource)
+        spec = document.value["spec"]
+        declared = plan_of({"model": {}, **spec, "serving": {"template": {}}})
     except OSError as problem:
         refuse(f"{resource} cannot be read ({problem.strerror}): name a file with a ModelDeployment")
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as problem:
+    except PlainYamlError as problem:
+        refuse(f"{resource} is no ModelDeployment: it {problem}")
+    except (KeyError, TypeError, ValueError) as problem:
         refuse(f"{resource} is no ModelDeployment ({problem!r}): name a file with one, with its spec")
-    return tuple(stage for step in read.rollout.steps if (stage := _stage(step)) is not None), read.analysis
+    return tuple(stage for step in declared.rollout.steps if (stage := _stage(step)) is not None), declared.analysis
 
 
 def _stage(step: Step) -> Stage | None:

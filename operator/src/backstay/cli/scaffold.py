@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from backstay.adapters import plainyaml
 from backstay.adapters.giturl import GitUrlError, parse_url
 
 CONFIG = "backstay.yaml"
@@ -107,9 +108,9 @@ class Defaults:
             ScaffoldError: it is not one.
         """
         try:
-            document = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ScaffoldError(f"{CONFIG} is not YAML: mend it, or write it anew with backstay init") from None
+            document = next(iter(plainyaml.values(text.encode())), None)
+        except plainyaml.PlainYamlError as problem:
+            raise ScaffoldError(f"{CONFIG} {problem}, or write it anew with backstay init") from None
         known = {field.name for field in fields(Defaults)}
         if not isinstance(document, Mapping) or not set(document) <= known:
             raise ScaffoldError(f"{CONFIG} holds something else than {', '.join(sorted(known))}")

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from backstay.adapters.plainyaml import PlainYamlError, child, read
 from backstay.cli.verifying.environments import APPLICATIONS, Environment
 from backstay.cli.verifying.findings import Finding
-from backstay.cli.verifying.plainyaml import PlainYamlError, child, read
 
 _FOLDER = f"{APPLICATIONS}/argocd"
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backstay.adapters.plainyaml import Document, PlainYamlError, read
 from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file
 from backstay.cli.verifying.findings import WrongError
-from backstay.cli.verifying.plainyaml import Document, PlainYamlError, read
 from backstay.domain.resource import GROUP, KIND
 
 _FRAME = {"apiVersion", "kind", "metadata", "spec"}

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from backstay.adapters.crd import Schema
 from backstay.adapters.gitlocate import USUAL_NAME
+from backstay.adapters.plainyaml import PlainYamlError, values
 from backstay.adapters.policy import Policy
 from backstay.adapters.render import RenderError, render
 from backstay.adapters.versionfile import VersionFile
@@ -17,7 +16,6 @@ from backstay.cli.verifying.declared import declared as read_declared
 from backstay.cli.verifying.findings import Finding, WrongError
 from backstay.cli.verifying.kustomizations import files as read_files
 from backstay.cli.verifying.places import place_of
-from backstay.cli.verifying.plainyaml import Loader
 from backstay.domain.resource import KIND, Rejection
 
 APPLICATIONS = "applications"
@@ -99,11 +97,11 @@ def _rendered(root: Path, environment: Environment, name: str, files: list[Path]
     try:
         with tempfile.TemporaryDirectory(prefix="backstay-verify-") as home:
             text = render(root, environment.path, home=Path(home))
-        documents = [found for found in yaml.load_all(text, Loader=Loader) if isinstance(found, dict)]
+        documents = [found for found in values(text.encode()) if isinstance(found, dict)]
     except RenderError as error:
         raise WrongError(place, str(error)) from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise WrongError(place, "what Kustomize makes of this folder is not YAML; correct the patches") from None
+    except PlainYamlError as problem:
+        raise WrongError(place, f"a manifest that Kustomize makes of this folder {problem}") from None
     found = [body for body in documents if body.get("kind") == KIND]
     if len(found) != 1:
         raise WrongError(place, f"Kustomize makes {len(found)} {KIND}s of this folder; an environment is exactly one")

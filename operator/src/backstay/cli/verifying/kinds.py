@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from backstay.adapters.gitlocate import USUAL_NAME
+from backstay.adapters.plainyaml import PlainYamlError, documents
 from backstay.adapters.policy import Policy
 from backstay.adapters.rollbackcommit import ID_TRAILER
 from backstay.adapters.shipped import PROMOTION_POLICY
@@ -12,7 +13,6 @@ from backstay.cli.verifying.environments import APPLICATIONS, Checked, Environme
 from backstay.cli.verifying.findings import Finding, Weight
 from backstay.cli.verifying.kustomizations import kustomization
 from backstay.cli.verifying.places import place_of
-from backstay.cli.verifying.plainyaml import PlainYamlError, documents
 
 _MOST_NAMED = 3
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from backstay.adapters.kustomization import KustomizationError, inputs
+from backstay.adapters.plainyaml import PlainYamlError, read
 from backstay.cli.verifying.findings import WrongError
-from backstay.cli.verifying.plainyaml import PlainYamlError, read
 
 
 def files(root: Path, folder: str) -> list[Path]:

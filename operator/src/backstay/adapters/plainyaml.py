@@ -11,14 +11,21 @@ from backstay.adapters.versionfile import LARGEST_FILE
 from backstay.domain.depth import DEEPEST
 
 _MOST_NODES = 50_000
+# What PyYAML raises where an explicit tag such as !!int or !!timestamp stands before something else.
+_OF_A_TAG = (ValueError, IndexError, AttributeError, TypeError, OverflowError)
+
+
+# What YAML 1.1 makes of a plain time and of a plain equals sign; to the API server and to Kustomize both are texts.
+# PyYAML has a tag for the latter and nothing that reads it.
+_TEXTS = frozenset({"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"})
 
 
 class Loader(yaml.CSafeLoader):
-    """Reads YAML as the API server gets it: a time is a text."""
+    """Reads YAML as the API server gets it."""
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in known if tag not in _TEXTS]
     for first, known in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -62,11 +69,16 @@ def documents(content: bytes) -> list[Document]:
         values = list(yaml.load_all(text, Loader=Loader))
     except UnicodeDecodeError:
         raise PlainYamlError("is not UTF-8 text; save it as UTF-8") from None
-    except (yaml.YAMLError, ValueError) as problem:
+    except (yaml.YAMLError, *_OF_A_TAG) as problem:
         mark = getattr(problem, "problem_mark", None)
         what = getattr(problem, "problem", None) or "it cannot be read"
         raise PlainYamlError(f"is not YAML: {what}; correct it", mark.line + 1 if mark else 0) from None
     return [Document(value, node) for value, node in zip(values, nodes, strict=True) if value is not None]
+
+
+def values(content: bytes) -> list[Any]:
+    """Return what documents say, the empty ones left out; see `read`."""
+    return [document.value for document in documents(content)]
 
 
 def child(node: yaml.Node | None, key: str | int) -> yaml.Node | None:
