@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -193,8 +193,24 @@ class Mad:
         return "\n".join([*lines, ""]).encode()
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Pods of several revisions, of which some are in the way where two series are brought together by pod."""
+
+    twice: frozenset[str]
+
+    def text(self) -> bytes:
+        lines = ["# TYPE backstay_requests_total counter", "# TYPE zone gauge"]
+        for number in range(20):
+            labels = WRITTEN.replace("aaa", f"r{number:02}")
+            lines.append(f"backstay_requests_total{{{labels}}} {number}")
+            zones = ("a", "b") if f"r{number:02}" in self.twice else ("a",)
+            lines += [f'zone{{{labels},zone="{zone}"}} 1' for zone in zones]
+        return "\n".join([*lines, ""]).encode()
+
+
 @contextmanager
-def _serving(exporter: Exporter | Past | Recorded | Mad) -> Iterator[int]:
+def _serving(exporter: Exporter | Past | Recorded | Mad | Neighbours) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             native = self.path == "/native" and isinstance(exporter, Exporter)
@@ -240,7 +256,9 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
 
 
 @contextmanager
-def _started(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
+def _started(
+    folder: Path, config: dict[str, Any], asked: Callable[[str], None] = lambda _: None
+) -> Iterator[Prometheus]:
     program = binaries(["prometheus"], Console(quiet=True))["prometheus"]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{_free_port()}"
@@ -253,7 +271,7 @@ def _started(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
             for attempt in eventually():
                 with attempt:
                     assert httpx.get(f"http://{address}/-/ready", trust_env=False).is_success
-            yield Prometheus(f"http://{address}")
+            yield Prometheus(f"http://{address}", asked=asked)
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -299,7 +317,7 @@ def test_every_signal_is_read_once_for_each_pod(prometheus: Prometheus) -> None:
     assert fitted is not None
     assert fitted[:3].tolist() == [5, 0, 3]
     assert list(reading.problems) == ["sum by (("]
-    assert "answers with an error" in reading.problems["sum by (("]
+    assert "answers with an error" in reading.problem("sum by ((", frozenset({"aaa"}))
 
 
 def test_what_is_no_count_is_left_out_and_told_by_its_pod(tmp_path: Path) -> None:
@@ -324,6 +342,27 @@ def test_what_is_no_count_is_left_out_and_told_by_its_pod(tmp_path: Path) -> Non
                         assert reading.broken_of(errors.events, KEY) == {PLACE, other}
                         assert reading.of(latency.histogram, KEY) == {}
                         assert reading.broken_of(latency.histogram, KEY) == {PLACE}
+
+
+def test_revisions_that_prometheus_cannot_work_out_are_no_others_trouble(tmp_path: Path) -> None:
+    twice, revisions = frozenset({"r03", "r11"}), [f"r{number:02}" for number in range(20)]
+    template = f"backstay_requests_total{SELECTOR} * on (pod) group_left () zone{SELECTOR}"
+    outcomes: list[str] = []
+    with _serving(Neighbours(twice)) as port:
+        job = {"job_name": "pods", "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        config = {"global": {"scrape_interval": "200ms"}, "scrape_configs": [job]}
+        with _started(tmp_path, config, outcomes.append) as prometheus:
+            for attempt in eventually():
+                with attempt:
+                    assert len(prometheus.read([REQUESTS], revisions, [time.time()])[0].of(REQUESTS, KEY)) == 20
+            outcomes.clear()
+            for most in (20, 3):
+                (reading,) = prometheus.read([template], revisions, [time.time()])
+                read = {place.backend.revision for place in reading.of(template, KEY)}
+                assert read == set(revisions) - twice
+                assert {one for one in revisions if reading.problem(template, frozenset({one}))} == twice
+                assert len(outcomes) <= most
+                outcomes.clear()
 
 
 def test_many_ticks_at_once_are_read_as_each_alone(prometheus: Prometheus) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backstay.adapters.prometheus import Place, Reading, Value
+from backstay.adapters.prometheus import Place, Problem, Reading, Value
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.controller.profiles import REQUESTS, CounterPair
@@ -16,6 +17,7 @@ from backstay.controller.sources import sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Objective, Signal
+from backstay.domain.status import Verdict
 from backstay.judge.document import evidence_of
 from backstay.judge.fold import Interval
 from backstay.judge.memory import Memory, Process
@@ -59,6 +61,33 @@ def reading(tick: int) -> Reading:
     return Reading(100.0 + 2 * tick, {REQUESTS: requests, ERRORS.events: errors})
 
 
+def of_its_own(index: int) -> Following:
+    """Follow a model with revisions that no other has."""
+    model = followed(KEYS[index])
+    assert model.trial is not None
+    canary = Backend(f"bbb-{index}")
+    trial = replace(model.trial, stable=f"aaa-{index}", canary=canary.revision, pods={canary: 1})
+    return follow(None, model.key, Interest(model.analysis, frozenset(), trial, Memory()), now=0.0)
+
+
+def own_reading(tick: int) -> Reading:
+    """Count up as `reading` does, for models with revisions of their own."""
+    one = reading(tick)
+    return replace(
+        one,
+        values={
+            template: {
+                key: {
+                    Place(Backend(f"{place.backend.revision}-{KEYS.index(key)}"), place.pod): value
+                    for place, value in found.items()
+                }
+                for key, found in models.items()
+            }
+            for template, models in one.values.items()
+        },
+    )
+
+
 def test_a_tick_judges_every_model_as_it_would_be_judged_alone() -> None:
     loop = EvidenceLoop(None, lambda *_, **__: None, lambda: 0.0)
     together, alone = [followed(key) for key in KEYS], [followed(key) for key in KEYS]
@@ -77,10 +106,13 @@ class Recording:
     def __init__(self) -> None:
         self.asked: list[list[float]] = []
 
-    def read(self, templates: object, revisions: object, ticks: list[float]) -> list[Reading]:
-        del templates, revisions
+    def read(self, templates: object, revisions: object, ticks: list[float], *, shared: object) -> list[Reading]:
+        del templates, revisions, shared
         self.asked.append(ticks)
-        return [reading(round((tick - 100) / 2)) for tick in ticks]
+        return [self.answer(round((tick - 100) / 2)) for tick in ticks]
+
+    def answer(self, tick: int) -> Reading:
+        return reading(tick)
 
 
 async def test_what_was_missed_is_asked_for_at_once_and_judged_tick_by_tick() -> None:
@@ -115,6 +147,91 @@ async def test_what_fails_among_what_was_missed_is_drained_before_the_rest_is_ju
     assert 102.0 < at < 140.0
     left = loop._followed[KEYS[4]]  # noqa: SLF001 - how far it is
     assert (left.trial, left.tick) == (None, 180.0)
+
+
+class Refusing(Recording):
+    """A Prometheus that cannot work out the requests of some revisions for a while."""
+
+    def __init__(self, revisions: set[str], *, since: float = 0.0, until: float = math.inf) -> None:
+        super().__init__()
+        self.revisions, self.since, self.until = frozenset(revisions), since, until
+
+    def answer(self, tick: int) -> Reading:
+        return own_reading(tick)
+
+    def read(self, templates: object, revisions: object, ticks: list[float], *, shared: object) -> list[Reading]:
+        readings = super().read(templates, revisions, ticks, shared=shared)
+        if not self.since <= ticks[-1] < self.until:
+            return readings
+        problems = {REQUESTS: (Problem("many-to-many matching not allowed", self.revisions),)}
+        return [replace(one, problems=problems) for one in readings]
+
+
+async def test_what_prometheus_refuses_of_one_model_is_its_own_trouble() -> None:
+    now, woken = 100.0, Woken()
+    prometheus = Refusing({"bbb-1"}, since=104.0, until=112.0)
+    loop = EvidenceLoop(prometheus, woken, lambda: now)  # type: ignore[arg-type]
+    alone = [of_its_own(index) for index in range(len(KEYS))]
+    for model in alone:
+        loop.watch(model.key, Interest(model.analysis, model.judged, model.trial, Memory()))
+    await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
+    for model in alone:
+        model.learn(model.past())
+    prometheus.asked.clear()
+    for tick in range(1, 8):
+        due = 100.0 + 2 * tick
+        now = due + 0.6
+        await loop._tick(2.0, due)  # noqa: SLF001 - what the loop does when a tick is due
+        for index, model in enumerate(alone):
+            model.take(own_reading(tick))
+            evidence = loop.evidence(model.key)
+            if index == 1 and 104 <= due < 112:
+                assert evidence is not None
+                assert evidence.verdict is Verdict.UNAVAILABLE
+                assert "many-to-many" in evidence.sentence
+                assert loop.answered_at(model.key) == 102.6
+            else:
+                assert evidence == model.evidence()
+        # The others' ticks are asked for once, and it alone is asked for again.
+        assert loop._next(2.0)[0] == pytest.approx(due + 2.5)  # noqa: SLF001 - when it asks next
+    singles = [at for at in prometheus.asked if len(at) == 1]
+    assert singles.count([104.0]) == 1
+    assert len(prometheus.asked) <= 2 * 7
+    # It has made good what it missed.
+    assert loop.evidence(KEYS[1]) == alone[1].evidence()
+
+
+async def test_when_prometheus_refuses_all_models_it_is_unavailable_and_asked_every_second() -> None:
+    prometheus = Refusing({f"bbb-{index}" for index in range(len(KEYS))})
+    loop = EvidenceLoop(prometheus, Woken(), lambda: 105.0)  # type: ignore[arg-type]
+    for index in range(len(KEYS)):
+        model = of_its_own(index)
+        loop.watch(model.key, Interest(model.analysis, model.judged, model.trial, Memory(tick=90.0)))
+    await loop._tick(2.0, 104.0)  # noqa: SLF001 - what the loop does when a tick is due
+    assert loop._next(2.0)[0] == 106.0  # noqa: SLF001 - when it asks next
+
+
+async def test_a_model_whose_past_is_refused_keeps_no_other_from_beginning() -> None:
+    woken = Woken()
+    loop = EvidenceLoop(Refusing({"aaa-1"}), woken, lambda: 3700.0)  # type: ignore[arg-type]
+    for index in range(len(KEYS)):
+        model = of_its_own(index)
+        loop.watch(model.key, Interest(model.analysis, model.judged, model.trial, Memory()))
+    await loop._learn_of(list(loop._followed.values()))  # noqa: SLF001 - what the loop does for new rollouts
+    lacking = [f for f in loop._followed.values() if f.lacks_history]  # noqa: SLF001 - who waits
+    assert [(f.key, "many-to-many" in f.unavailable) for f in lacking] == [(KEYS[1], True)]
+
+
+def test_a_model_whose_counters_cannot_be_judged_keeps_no_other_from_being_judged() -> None:
+    loop = EvidenceLoop(None, Woken(), lambda: 0.0)
+    together = [followed(key) for key in KEYS]
+    for tick in range(3):
+        one = reading(tick)
+        strange = {**one.values[REQUESTS], KEYS[1]: {Place(CANARY, "canary"): "many"}}
+        loop._take(together, replace(one, values={**one.values, REQUESTS: strange}))  # type: ignore[dict-item]  # noqa: SLF001 - what a tick does after its query
+    verdicts = [evidence.verdict for model in together if (evidence := model.evidence())]
+    assert verdicts[1] is Verdict.UNAVAILABLE
+    assert Verdict.UNAVAILABLE not in verdicts[2:]
 
 
 class Woken:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
 from backstay.controller.background import Calm, at_once
 from backstay.controller.following import Following, Interest, Standing, follow, lateness
+from backstay.controller.profiles import SHARED
 from backstay.controller.queue import Wake
 from backstay.controller.record import Recorder
 from backstay.domain.observed import Backend, Evidence
@@ -169,49 +171,68 @@ class EvidenceLoop:
         That is the first tick that some model still lacks.
         """
         latest = math.floor((self._clock() - lateness(interval)) / interval) * interval
-        behind = [
-            followed
-            for followed in self._followed.values()
-            if followed.analysis.interval == interval
-            and followed.tick < latest - interval / 2
-            and not followed.lacks_history
-        ]
-        if behind:
-            if all(followed.unavailable for followed in behind):
-                at = self.last_tick + min(_AWAY_TRY_EVERY, interval)
-            else:
-                quiet = max(self.last_tick, self._new_at) + _NEW_AFTER
-                at = min(quiet, self.last_tick + min(_NEW_AT_MOST_AFTER, interval))
+        ready = [f for f in self._followed.values() if f.analysis.interval == interval and not f.lacks_history]
+        behind = [followed for followed in ready if followed.tick < latest - interval / 2]
+        if behind and all(followed.unavailable for followed in ready):
+            at = self.last_tick + min(_AWAY_TRY_EVERY, interval)
             return max(self._clock(), at), latest, interval
+        if any(not followed.unavailable for followed in behind):
+            quiet = max(self.last_tick, self._new_at) + _NEW_AFTER
+            at = min(quiet, self.last_tick + min(_NEW_AT_MOST_AFTER, interval))
+            return max(self._clock(), at), latest, interval
+        # What alone is refused is asked for with the others' next tick.
         return latest + interval + lateness(interval), latest + interval, interval
 
     async def _tick(self, interval: float, due: float) -> None:
-        every = group = [f for f in self._followed.values() if f.analysis.interval == interval]
+        every = [f for f in self._followed.values() if f.analysis.interval == interval]
         begun, since, failed = self._clock(), self.last_tick, 0
         try:
-            group = [followed for followed in group if not followed.lacks_history]
-            for ticks in self._ticks(group, interval, due):
-                behind = [f for f in self._still(group) if not f.started or f.tick < ticks[-1]]
-                readings = await self._read(behind, ticks)
-                answered_at = self._clock()
-                for followed in behind:
-                    followed.answered_at = answered_at
-                failed += await self._judge(behind, readings, due)
+            ready = [followed for followed in every if not followed.lacks_history]
+            # What could not be read last time has ticks to make good, which the others are not to be asked for again.
+            for group in ([f for f in ready if not f.unavailable], [f for f in ready if f.unavailable]):
+                failed += await self._take_missed(group, interval, due)
             self._count_failed(failed, interval, due)
             self.last_tick = self._clock()
-            self._problem = ""
-            metrics.TICKS.labels("read").inc()
-            metrics.TICK_SECONDS.observe(self.last_tick - begun)
+            refused = [followed.unavailable for followed in self._still(ready)]
+            self._note(refused[0] if refused and all(refused) else "", self.last_tick - begun)
         except PrometheusUnavailableError as problem:
-            if str(problem) != self._problem:
-                _LOG.warning("%s", problem)
-            self._problem = str(problem)
-            metrics.TICKS.labels("unavailable").inc()
             self.last_tick = self._clock()
+            self._note(str(problem), self.last_tick - begun)
             for followed in every:
                 followed.unavailable = str(problem)
             self._wake_with_news(every)
         self._wake_for_progress(self._still(every), min(begun - since, interval))
+
+    def _note(self, problem: str, seconds: float) -> None:
+        """Count a tick that took so many seconds; ``problem`` says what kept all models from being read."""
+        if problem and problem != self._problem:
+            _LOG.warning("%s", problem)
+        self._problem = problem
+        metrics.TICKS.labels("unavailable" if problem else "read").inc()
+        if not problem:
+            metrics.TICK_SECONDS.observe(seconds)
+
+    async def _take_missed(self, group: list[Following], interval: float, due: float) -> int:
+        """Read and judge all ticks that a group lacks; returns how many fail that did not before."""
+        failed = 0
+        for ticks in self._ticks(group, interval, due) if group else ():
+            behind = [f for f in self._still(group) if not f.started or f.tick < ticks[-1]]
+            if not behind:
+                continue
+            readings = await self._read(behind, ticks)
+            answered_at, served = self._clock(), []
+            for followed in behind:
+                refused = followed.refused(readings[0], self._revisions.get(followed.key, frozenset()))
+                if refused:
+                    followed.unavailable = refused
+                else:
+                    followed.answered_at = answered_at
+                    served.append(followed)
+            self._wake_with_news(followed for followed in behind if followed.unavailable)
+            failed += await self._judge(served, readings, due)
+            if not served:
+                break
+        return failed
 
     async def _judge(self, group: Iterable[Following], readings: Iterable[Reading], due: float) -> int:
         """Hand readings to models one after the other; returns how many fail that did not before."""
@@ -289,7 +310,12 @@ class EvidenceLoop:
         ended = []
         for followed in group:
             if followed.started or not followed.memory.tick or reading.at >= followed.memory.tick:
-                interval = followed.advance(reading)
+                try:
+                    interval = followed.advance(reading)
+                except Exception as problem:  # noqa: BLE001 - one model must not end the reading of all
+                    _LOG.exception("%s: its counters cannot be judged", followed.key)
+                    followed.unavailable = f"The controller cannot judge what Prometheus answers: {problem!r}"
+                    continue
                 if interval is not None:
                     ended.append((followed, interval))
         if self._recorder is not None:
@@ -325,19 +351,22 @@ class EvidenceLoop:
         """Read stable's past for rollouts that begin, for ever."""
         while True:
             self._lacking.clear()
-            lacking = [f for f in self._followed.values() if f.lacks_history][:_LEARN_AT_ONCE]
+            lacking = [followed for followed in self._followed.values() if followed.lacks_history]
+            lacking = heapq.nsmallest(_LEARN_AT_ONCE, lacking, key=lambda followed: followed.learning_at)
+            for followed in lacking:
+                followed.learning_at = self._clock()
             try:
                 await self._learn_of(lacking)
             except PrometheusUnavailableError as problem:
                 for followed in lacking:
                     followed.unavailable = str(problem)
-                self._wake_with_news(lacking)
+            self._wake_with_news(followed for followed in lacking if followed.unavailable)
+            if len(lacking) > sum(followed.lacks_history for followed in lacking):
+                self._wanted.set()
+            elif lacking:
                 await asyncio.sleep(_LEARN_AGAIN_AFTER)
             else:
-                if lacking:
-                    self._wanted.set()
-                else:
-                    await self._lacking.wait()
+                await self._lacking.wait()
 
     async def _learn_of(self, group: list[Following]) -> None:
         together: dict[tuple[float, float, float], list[Following]] = {}
@@ -352,21 +381,21 @@ class EvidenceLoop:
             wanted = frozenset[str]().union(*(followed.templates for followed in beginning))
             revisions = {followed.trial.stable for followed in beginning if followed.trial is not None}
             pasts = [followed.past() for followed in beginning]
+            refused = dict[Key, str]()
             for at in range(0, len(times), _LOOKS_AT_ONCE):
                 readings = await self._ask(wanted, revisions, times[at : at + _LOOKS_AT_ONCE])
-                for past in pasts:
+                for followed, past in zip(beginning, pasts, strict=True):
                     past.add(readings)
+                    if problem := followed.refused(readings[0], revisions):
+                        refused[followed.key] = problem
             for followed, past in zip(beginning, pasts, strict=True):
-                followed.learn(past)
+                followed.unavailable = refused.get(followed.key, "")
+                if not followed.unavailable:
+                    followed.learn(past)
 
     async def _read(self, group: list[Following], ticks: list[float]) -> list[Reading]:
         revisions = {revision for followed in group for revision in self._revisions.get(followed.key, ())}
-        readings = await self._ask(frozenset[str]().union(*(f.templates for f in group)), revisions, ticks)
-        problems = readings[0].problems
-        refused = next((problems[f.metrics.requests] for f in group if f.metrics.requests in problems), "")
-        if refused:
-            raise PrometheusUnavailableError(refused)
-        return readings
+        return await self._ask(frozenset[str]().union(*(f.templates for f in group)), revisions, ticks)
 
     async def _ask(self, wanted: AbstractSet[str], revisions: AbstractSet[str], ticks: list[float]) -> list[Reading]:
         if self._prometheus is None:
@@ -374,7 +403,8 @@ class EvidenceLoop:
                 "BACKSTAY_PROMETHEUS_URL is not set: give the controller the address of Prometheus"
             )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._prometheus.read, wanted, revisions, ticks)
+        read = partial(self._prometheus.read, wanted, revisions, ticks, shared=SHARED)
+        return await loop.run_in_executor(self._threads, read)
 
 
 def _fails(standing: Standing | None) -> bool:

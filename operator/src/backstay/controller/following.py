@@ -5,6 +5,7 @@ No I/O: the evidence loop hands in readings and asks for what follows from them.
 
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -87,7 +88,8 @@ class Following:
 
     ``places`` are the pods in the last reading, ``seen`` counts them. ``unfit`` are sentences on signals whose last
     reading could not be used, ``holes`` on those of which a part was missing, by name. ``told`` is what the model was
-    last woken for, ``progress_at`` when it was last woken only to write down how far it is.
+    last woken for, ``progress_at`` when it was last woken only to write down how far it is, ``learning_at`` when
+    stable's past was last asked for.
     """
 
     key: Key
@@ -107,6 +109,7 @@ class Following:
     holes: dict[str, str] = field(default_factory=dict)
     told: Standing | None = None
     progress_at: float = 0.0
+    learning_at: float = 0.0
 
     @property
     def panel(self) -> Panel:
@@ -124,6 +127,16 @@ class Following:
     def metrics(self) -> Metrics:
         """What the model server counts."""
         return METRICS[self.analysis.profile]
+
+    @property
+    def judged(self) -> frozenset[str]:
+        """The revisions that the judge compares."""
+        return frozenset({self.trial.canary, self.trial.stable}) - {""} if self.trial is not None else frozenset()
+
+    def refused(self, reading: Reading, revisions: AbstractSet[str]) -> str:
+        """Say why a reading tells nothing of this model, of which ``revisions`` were read; empty where it does."""
+        about = self.judged or revisions
+        return reading.problem(self.metrics.requests, about) or reading.problem(self.metrics.present, about)
 
     @property
     def lacks_history(self) -> bool:
@@ -154,7 +167,7 @@ class Following:
         if self.started and reading.at <= self.tick:
             return None
         after = {t: self.accounts.news(t, reading.of(t, self.key)) for t in self.templates}
-        self.unfit = _refused(self.analysis, reading)
+        self.unfit = _refused(self.analysis, reading, self.judged)
         self.holes = self._holes(self.trial, after, reading) if self.trial is not None else {}
         interval = None
         if self.started:
@@ -346,11 +359,12 @@ class Arms:
         return np.stack([self.canary_of(added, size), control])
 
 
-def _refused(analysis: Analysis, reading: Reading) -> dict[str, str]:
+def _refused(analysis: Analysis, reading: Reading, revisions: AbstractSet[str]) -> dict[str, str]:
     """Say which signals could not be read, by name."""
     found = {}
     for name, source in sources(analysis).items():
-        problem = next((reading.problems[template] for template in read_by(source) if template in reading.problems), "")
+        said = (reading.problem(template, revisions) for template in read_by(source))
+        problem = next((sentence for sentence in said if sentence), "")
         if problem:
             found[name] = f"{name}: {problem}"
     return found

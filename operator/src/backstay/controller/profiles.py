@@ -136,3 +136,17 @@ METRICS: Mapping[Profile, Metrics] = {
         events={Events.ERRORS: CounterPair(_of_pods("nv_inference_request_failure", 'reason!="CANCELED"'), _TRITON)},
     ),
 }
+
+SHARED = frozenset(
+    template
+    for metrics in METRICS.values()
+    for template in (
+        metrics.requests,
+        metrics.present,
+        metrics.duration,
+        *metrics.measures.values(),
+        *(template for pair in metrics.events.values() for template in (pair.events, pair.total)),
+    )
+    if template
+)
+"""The templates of all profiles, which many models read; all others are some user's own."""
