@@ -237,44 +237,40 @@ def test_missing_rights_are_one_clear_line_in_the_log(installed: Cluster, tmp_pa
 def test_a_template_that_nests_a_thousand_levels_is_told_to_its_owner_alone(installed: Cluster, tmp_path: Path) -> None:
     """Both where it is there when the controller starts, and where it comes later."""
 
-    def create(name: str, template: dict[str, Any] | None = None) -> None:
+    def create(name: str, *, levels: int = 0) -> None:
         manifest = json.loads(_manifest("1", registry="http://127.0.0.1:9"))
         manifest["metadata"]["name"] = name
-        if template:
-            manifest["spec"]["serving"]["template"]["metadata"] = template
-        text = json.dumps(manifest)
+        manifest["spec"]["serving"]["template"]["spec"]["nested"] = "here" if levels else "not"
+        # Written out, since Python's own encoder cannot.
+        text = json.dumps(manifest).replace('"here"', f"{'[' * levels}{']' * levels}")
         answer = installed.kubectl("create", "-f", "-", f"--namespace={NAMESPACE}", stdin=text)
         assert answer.returncode == 0, answer.stderr
 
-    def told(alone: Alone, name: str, words: str) -> None:
-        try:
-            wait_until(
-                f"{name} is told {words}",
-                lambda: words in alone.find("mdep", name).get("status", {}).get("message", ""),
-                timeout=PATIENCE,
-            )
-        except Exception as problem:
-            raise AssertionError(f"{problem}; the log is {alone.log()}") from problem
+    def told(controller: Alone, name: str, words: str) -> None:
+        def status() -> str:
+            path = "--output=jsonpath={.status.message} {.status.conditions[?(@.type=='Stalled')].reason}"
+            return _succeed(installed, "get", "mdep", name, f"--namespace={NAMESPACE}", path)
 
-    deep: dict[str, Any] = {}
-    for _ in range(970):
-        deep = {"a": deep}
-    create("deep", deep)
+        try:
+            wait_until(f"{name} is told {words}", lambda: words in status(), timeout=PATIENCE)
+        except Exception as problem:
+            raise AssertionError(f"{problem}; its status is {status()}, the log {controller.log()}") from problem
+
+    sentence = "spec.serving.template nests more than 100 levels; write it with fewer Blocked"
+    create("deep", levels=1000)
     create("before")
-    alone = _start(installed, tmp_path)
+    controller = _start(installed, tmp_path)
     try:
-        sentence = "spec.serving.template nests more than 100 levels"
-        told(alone, "deep", sentence)
-        assert stalled(alone.find("mdep", "deep")["status"]) == ["Blocked"]
-        wait_until("the other has a status", lambda: "status" in alone.find("mdep", "before"), timeout=PATIENCE)
-        create("deeper", {"b": {str(number): deep for number in range(3)}})
-        told(alone, "deeper", sentence)
+        told(controller, "deep", sentence)
+        told(controller, "before", "The ")
+        create("deepest", levels=9900)
+        told(controller, "deepest", sentence)
         create("after")
-        wait_until("the next one has a status", lambda: "status" in alone.find("mdep", "after"), timeout=PATIENCE)
-        assert alone.is_running()
-        assert "Traceback" not in alone.log()
+        told(controller, "after", "The ")
+        assert controller.is_running()
+        assert "Traceback" not in controller.log()
     finally:
-        alone.process.send_signal(signal.SIGTERM)
-        alone.process.wait(timeout=30)
-        for name in ("deep", "before", "deeper", "after"):
+        controller.process.send_signal(signal.SIGTERM)
+        controller.process.wait(timeout=30)
+        for name in ("deep", "before", "deepest", "after"):
             installed.kubectl("delete", "mdep", name, f"--namespace={NAMESPACE}", "--ignore-not-found")

@@ -1,6 +1,6 @@
 """How deep data may nest. People nest a dozen levels; what nests a thousand ends the programs that read it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 DEEPEST = 100
@@ -15,16 +15,33 @@ def too_deep(document: Any) -> str:
 
     Nothing here recurses: it is asked before anything does.
     """
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [part for value in level for part in _inside(value)]
+        if not level:
+            return ""
+    return _way(document)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    # To look for a mapping by its abstract class is most of the time, and nearly all are these.
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list):
+        return value
+    if value is None or isinstance(value, str | int | float):
+        return ()
+    return value.values() if isinstance(value, Mapping) else ()
+
+
+def _way(document: Any) -> str:
     pending: list[tuple[Any, int, tuple[str, ...]]] = [(document, 1, ())]
     while pending:
         value, level, way = pending.pop()
-        if isinstance(value, Mapping):
-            parts = [(str(name), part) for name, part in value.items()]
-        elif isinstance(value, list):
-            parts = [(str(index), part) for index, part in enumerate(value)]
-        else:
+        if not isinstance(value, Mapping | list):
             continue
         if level > DEEPEST:
             return ".".join(way)
-        pending += [(part, level + 1, way if len(way) == _NAMED else (*way, name)) for name, part in parts]
+        for name, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+            pending.append((part, level + 1, way if len(way) == _NAMED else (*way, str(name))))
     return ""
