@@ -11,10 +11,21 @@ from backstay.adapters.histograms import Histogram
 from backstay.adapters.prometheus import Place, Reading
 from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
-from backstay.controller.sources import sources
+from backstay.controller.sources import sources, steady
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Key
-from backstay.domain.signals import Comparison, Latency, Objective, Profile, Signal
+from backstay.domain.signals import (
+    Comparison,
+    Distribution,
+    Events,
+    Latency,
+    Measure,
+    Objective,
+    OwnCounters,
+    Profile,
+    Rule,
+    Signal,
+)
 from backstay.domain.status import Verdict
 from backstay.judge.memory import Memory, Process
 from backstay.judge.panel import panel_of
@@ -320,6 +331,21 @@ def test_a_histogram_that_stands_still_while_requests_flow_gives_no_data(arm: Ba
         told.append(evidence)
     assert [one.verdict for one in told[3:]] == [*[Verdict.PASS] * 4, *[Verdict.NO_DATA] * 5, *[Verdict.PASS] * 2]
     assert "version has answered 200 requests since it last counted" in told[7].sentence
+
+
+def test_only_what_counts_apart_from_requests_and_labels_is_expected_to_count() -> None:
+    rules: dict[str, Rule] = {
+        "errors": Comparison(),
+        "nulls": Comparison(source=Events.NULLS),
+        "wrong": Comparison(source=Events.WRONG),
+        "own": Comparison(source=OwnCounters("refusals")),
+        "own-total": Comparison(source=OwnCounters("refusals", "decisions")),
+        "latency": Latency(),
+        "confidence": Distribution(Measure.CONFIDENCE),
+        "limit": Objective(0.05),
+    }
+    analysis = replace(ANALYSIS, signals=tuple(Signal(name, rule) for name, rule in rules.items()))
+    assert steady(analysis) == ("nulls", "own-total", "latency", "confidence")
 
 
 def test_a_histogram_that_stands_still_with_the_requests_is_as_it_was() -> None:

@@ -48,12 +48,17 @@ def templates(analysis: Analysis) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def steady(analysis: Analysis) -> tuple[str, ...]:
-    """Return the compared signals that count while requests flow, by name: labels come when people send them."""
+    """Return the compared signals of which it can be told whether they count while requests flow, by name.
+
+    Labels come when people send them, and what is counted among the requests themselves flows with them.
+    """
+    requests = METRICS[analysis.profile].requests
     return tuple(
         signal.name
         for signal in analysis.signals
         if not isinstance(signal.rule, Objective)
         and not (isinstance(signal.rule, Comparison) and signal.rule.source is Events.WRONG)
+        and requests not in read_by(sources(analysis)[signal.name])
     )
 
 

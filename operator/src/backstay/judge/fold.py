@@ -295,11 +295,15 @@ def _remember(memory: Memory, interval: Interval, panel: Panel, draft: _Draft) -
     )
 
 
+_NO_FLOWS = (Flow(), Flow())
+
+
 def _flows(memory: Memory, interval: Interval) -> dict[str, tuple[Flow, Flow]]:
     flows = dict(memory.flows)
     for name, (canary, baseline) in interval.due.items():
         seen = interval.signals.get(name)
-        c, s = (float(count) for count in seen.sum(axis=1)) if seen is not None else (0.0, 0.0)
-        ours, theirs = flows.get(name, (Flow(), Flow()))
+        # Thousands of these are added in a tick, and numpy's own sum takes three times as long.
+        c, s = np.add.reduce(seen, 1).tolist() if seen is not None else (0.0, 0.0)
+        ours, theirs = flows.get(name, _NO_FLOWS)
         flows[name] = (ours.after(canary, c), theirs.after(baseline, s))
     return flows

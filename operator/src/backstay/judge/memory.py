@@ -99,7 +99,7 @@ class Memory:
             edges=edges_of(document),
             split=_process(document.get("split", {}), SPLIT),
             learnt={name: Learnt(*values) for name, values in document.get("learnt", {}).items()},
-            flows={name: (Flow(*ours), Flow(*theirs)) for name, (ours, theirs) in document.get("flows", {}).items()},
+            flows={name: (_flow(ours), _flow(theirs)) for name, (ours, theirs) in document.get("flows", {}).items()},
         )
 
     def to_dict(self, panel: Panel) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Memory:
         if self.learnt:
             document["learnt"] = {name: list(values) for name, values in self.learnt.items()}
         if self.flows:
-            document["flows"] = {name: [list(flow) for flow in flows] for name, flows in self.flows.items()}
+            document["flows"] = {name: [_flow_document(flow) for flow in flows] for name, flows in self.flows.items()}
         return document
 
 
@@ -155,6 +155,19 @@ def _process(entry: Mapping[str, Any], shape: Shape) -> Process | None:
     except (ValueError, binascii.Error):
         return None
     return Process(row, step=entry.get("step", -1), pending=pending)
+
+
+def _flow_document(flow: Flow) -> list[float]:
+    """Write a flow; mostly every request was counted, and its number says all."""
+    values = [round(value) if float(value).is_integer() else value for value in flow]
+    return values[:1] if flow == Flow(flow.requests, flow.requests) else values
+
+
+def _flow(values: list[float]) -> Flow:
+    if len(values) == 1:
+        return Flow(values[0], values[0])
+    requests, counted, silent, intervals, gap = values
+    return Flow(requests, counted, silent, int(intervals), int(gap))
 
 
 def _window_document(window: Window) -> dict[str, Any]:

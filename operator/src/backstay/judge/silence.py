@@ -30,7 +30,7 @@ class Flow(NamedTuple):
         """Add an interval in which the arm answered ``requests``, of which the signal counted ``counted``."""
         if counted > 0:
             gap = max(self.gap, self.intervals)
-            return Flow(self.requests + self.silent + requests, self.counted + counted, gap=gap)
+            return Flow(self.requests + self.silent + requests, self.counted + counted, 0.0, 0, gap)
         if requests > 0:
             return self._replace(silent=self.silent + requests, intervals=self.intervals + 1)
         return self
