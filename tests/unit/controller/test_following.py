@@ -274,6 +274,18 @@ def test_a_pod_of_no_arm_may_count_what_it_likes() -> None:
     assert evidence.verdict is Verdict.PASS
 
 
+def test_a_pod_of_no_arm_may_lose_its_counters() -> None:
+    followed, old = following(), Place(Backend("000"), "old")
+    for tick in range(3):
+        one = reading(100.0 + 2 * tick, stable=(5000 + 50 * tick, 0), fresh=(9 * tick, 0), canary=(9 * tick, 0))
+        requests = {**one.of(REQUESTS, KEY), old: 70.0}
+        errors = {**one.of(ERRORS.events, KEY), **({old: 7.0} if tick < 2 else {})}
+        followed.take(Reading(one.at, {REQUESTS: {KEY: requests}, ERRORS.events: {KEY: errors}}))
+    evidence = followed.evidence()
+    assert evidence is not None
+    assert evidence.verdict is Verdict.PASS
+
+
 def test_an_objective_has_no_data_while_its_errors_are_no_number() -> None:
     analysis = replace(ANALYSIS, signals=(Signal("limit", Objective(0.5)),))
     followed = follow(None, KEY, Interest(analysis, frozenset(), trial(), Memory()), now=0.0)

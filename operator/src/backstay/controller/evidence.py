@@ -310,11 +310,13 @@ class EvidenceLoop:
         ended = []
         for followed in group:
             if followed.started or not followed.memory.tick or reading.at >= followed.memory.tick:
+                before = followed.unavailable
                 try:
                     interval = followed.advance(reading)
                 except Exception as problem:  # noqa: BLE001 - one model must not end the reading of all
-                    _LOG.exception("%s: its counters cannot be judged", followed.key)
                     followed.unavailable = f"The controller cannot judge what Prometheus answers: {problem!r}"
+                    if followed.unavailable != before:
+                        _LOG.exception("%s: its counters cannot be judged", followed.key)
                     continue
                 if interval is not None:
                     ended.append((followed, interval))

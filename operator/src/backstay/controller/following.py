@@ -200,8 +200,8 @@ class Following:
                     f"{name}: a counter of pod {min(place.pod for place in wrong)} is NaN, infinite or negative: "
                     "see what its server counts"
                 )
-            elif missing[source]:
-                pod = min(place.pod for place in missing[source])
+            elif pods := [place.pod for place in missing[source] if trial.judges(place)]:
+                pod = min(pods)
                 holes[name] = (
                     f"{name}: Prometheus answers without a counter that pod {pod} had before: see whether a part of it "
                     "does not answer"
