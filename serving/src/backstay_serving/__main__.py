@@ -19,6 +19,7 @@ from backstay_serving.settings import (
     ServerSettings,
     StartError,
     identify,
+    parse_artifact_locations,
     parse_buckets,
     parse_digest,
     parse_source,
@@ -45,6 +46,13 @@ _ModelName = Annotated[str, _option("MODEL_NAME", "The registered model; part of
 _ModelVersion = Annotated[str, _option("MODEL_VERSION", "Its version.")]
 _ModelDigest = Annotated[str, _option("MODEL_DIGEST", "sha256:…; artifacts with any other digest are not loaded.")]
 _TrackingUri = Annotated[str, _option("MLFLOW_TRACKING_URI", "The MLflow server.")]
+_ArtifactLocations = Annotated[
+    str,
+    _option(
+        "MODEL_ARTIFACT_LOCATIONS",
+        "Where a version's artifacts may be beside the MLflow server: URL prefixes, such as s3://models/.",
+    ),
+]
 _Threshold = Annotated[
     str,
     _option("SERVING_THRESHOLD", "The score, 0 to 1, from which a binary classifier answers its positive class."),
@@ -62,6 +70,7 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
     model_revision: Annotated[str, _option("MODEL_REVISION", "The revision to name in answers.")] = "",
     model_digest: _ModelDigest = "",
     mlflow_tracking_uri: _TrackingUri = "",
+    model_artifact_locations: _ArtifactLocations = "",
     serving_threshold: _Threshold = "",
     prediction_buckets: Annotated[
         str, _option("PREDICTION_BUCKETS", "Edges of the prediction histogram, in place of those beside the model.")
@@ -122,6 +131,7 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
             decision=parse_threshold(serving_threshold),
             tracking_uri=mlflow_tracking_uri,
             download_folder=model_cache_dir,
+            artifact_locations=parse_artifact_locations(model_artifact_locations),
         )
         limits = ServerSettings(
             host=pod_ip,
@@ -165,6 +175,7 @@ def _score(  # noqa: PLR0913  as above
     model_version: _ModelVersion = "",
     model_digest: _ModelDigest = "",
     mlflow_tracking_uri: _TrackingUri = "",
+    model_artifact_locations: _ArtifactLocations = "",
     serving_threshold: _Threshold = "",
     model_cache_dir: _CacheDir = _TEMPORARY,
 ) -> None:
@@ -187,6 +198,7 @@ def _score(  # noqa: PLR0913  as above
             decision=parse_threshold(serving_threshold),
             tracking_uri=mlflow_tracking_uri,
             download_folder=model_cache_dir,
+            artifact_locations=parse_artifact_locations(model_artifact_locations),
         )
     except StartError as error:
         typer.echo(f"backstay-serving: {error}", err=True)

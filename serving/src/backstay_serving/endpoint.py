@@ -175,7 +175,9 @@ def open_endpoint(settings: ModelSettings, workspace: Path, report: Callable[[st
         StartError: the model is not to be had, is not the one meant, or does not work.
     """
     report("fetching the artifacts")
-    folder = fetch(settings.source, tracking_uri=settings.tracking_uri, into=workspace)
+    folder = fetch(
+        settings.source, tracking_uri=settings.tracking_uri, into=workspace, allowed=settings.artifact_locations
+    )
     try:
         digest = artifact_digest(folder)
     except ValueError as error:

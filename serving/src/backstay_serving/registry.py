@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from backstay_serving.locations import PROXY, Allowed, Forbidden, Proxied, locate
 from backstay_serving.settings import Elsewhere, Folder, Registered, Source, StartError
 
 _TIMEOUT = (5, 60)  # seconds to connect, and between two chunks of an answer
@@ -30,21 +31,24 @@ _RETRY = Retry(  # waits of 0.5, 1, 2, 4, 8, 8 s: an MLflow server that is being
 )
 _CHUNK_BYTES = 1 << 20
 _NOT_FOUND = 404
+_SERVERS = ("http://", "https://")
+_ASKED_FOR = ("runs:", "models:")  # what the tracking server has to say the location of
 
 
-def fetch(source: Source, *, tracking_uri: str, into: Path) -> Path:
+def fetch(source: Source, *, tracking_uri: str, into: Path, allowed: tuple[str, ...] = ()) -> Path:
     """Bring a model's artifacts onto this machine.
 
     Args:
         source: which artifacts.
         tracking_uri: the MLflow server that knows the version, as in MLFLOW_TRACKING_URI.
         into: an existing folder that may be written to.
+        allowed: where artifacts may be beside the tracking server: URL prefixes, see `locations`.
 
     Returns:
         The folder that holds `MLmodel`. A model that is already on this machine is not copied.
 
     Raises:
-        StartError: the model is not there, or the server cannot be reached.
+        StartError: the model is not there or may not be fetched from where it is, or the server cannot be reached.
     """
     match source:
         case Folder():
@@ -53,43 +57,63 @@ def fetch(source: Source, *, tracking_uri: str, into: Path) -> Path:
                     f"{source.path} holds no file MLmodel: give the folder that MLflow logged the model to"
                 )
             return source.path
-        case Elsewhere():
+        case Elsewhere() if not source.uri.startswith(_ASKED_FOR):
             return _with_mlflow(source.uri, tracking_uri=tracking_uri, into=into)
+        case Elsewhere():
+            what, uri = f"the model {source.uri}", source.uri
         case Registered():
-            if not tracking_uri.startswith(("http://", "https://")):
-                return _with_mlflow(f"models:/{source.name}/{source.version}", tracking_uri=tracking_uri, into=into)
-            try:
-                return _registered(source, tracking_uri=tracking_uri.rstrip("/"), into=into)
-            except requests.RequestException as error:
-                raise StartError(
-                    f"Could not fetch version {source.version} of {source.name} from MLflow at {tracking_uri}: "
-                    f"{_cause(error)}; check MLFLOW_TRACKING_URI and that the server runs"
-                ) from error
+            what, uri = f"version {source.version} of {source.name}", f"models:/{source.name}/{source.version}"
+    tracking_uri = tracking_uri.rstrip("/") if tracking_uri.startswith(_SERVERS) else tracking_uri
+    try:
+        with _session() as session:
+            if isinstance(source, Registered) and tracking_uri.startswith(_SERVERS):
+                uri = _told(session, source, tracking_uri)
+            if uri.startswith(_ASKED_FOR):
+                uri = _resolved(uri, tracking_uri)
+            return _located(session, uri, tracking_uri=tracking_uri, into=into, allowed=allowed, what=what)
+    except requests.RequestException as error:
+        raise StartError(
+            f"Could not fetch {what} from MLflow at {tracking_uri}: {_cause(error)}; check MLFLOW_TRACKING_URI and "
+            "that the server runs"
+        ) from error
 
 
-def _registered(source: Registered, *, tracking_uri: str, into: Path) -> Path:
-    with _session() as session:
-        answer = session.get(
-            f"{tracking_uri}/api/2.0/mlflow/model-versions/get-download-uri",
-            params={"name": source.name, "version": source.version},
-            timeout=_TIMEOUT,
-        )
-        if answer.status_code == _NOT_FOUND:
-            raise StartError(
-                f"MLflow at {tracking_uri} has no version {source.version} of {source.name}: register it, or correct "
-                "spec.model in model-version.yaml"
-            )
-        answer.raise_for_status()
-        uri: str = answer.json()["artifact_uri"]
-        parts = urlsplit(uri)
-        if parts.scheme != "mlflow-artifacts" or parts.netloc:
+def _located(  # noqa: PLR0913  what is fetched, from where and to where
+    session: requests.Session, uri: str, *, tracking_uri: str, into: Path, allowed: tuple[str, ...], what: str
+) -> Path:
+    """Fetch from the location that the tracking server has told, if that may be."""
+    match locate(uri, tracking_uri=tracking_uri, allowed=allowed):
+        case Proxied(path):
+            proxy = _Proxy(session, f"{tracking_uri}{PROXY}", path)
+            for file in proxy.files():
+                proxy.download(file, into / file)
+            if not (into / "MLmodel").is_file():
+                raise StartError(f"{what[0].upper()}{what[1:]} has no file MLmodel at {uri}: register it again")
+            return into
+        case Allowed():
             return _with_mlflow(uri, tracking_uri=tracking_uri, into=into)
-        proxy = _Proxy(session, f"{tracking_uri}/api/2.0/mlflow-artifacts/artifacts", parts.path.strip("/"))
-        for path in proxy.files():
-            proxy.download(path, into / path)
-    if not (into / "MLmodel").is_file():
-        raise StartError(f"Version {source.version} of {source.name} has no file MLmodel at {uri}: register it again")
-    return into
+        case Forbidden():
+            raise StartError(
+                f"The artifacts of {what} are at {uri!r}, neither at the MLflow server {tracking_uri} nor where "
+                "MODEL_ARTIFACT_LOCATIONS allows it: register the version with artifacts that this server hands out, "
+                "or add the start of that URL to the variable"
+            )
+
+
+def _told(session: requests.Session, version: Registered, tracking_uri: str) -> str:
+    """Ask the server where a version's artifacts are."""
+    answer = session.get(
+        f"{tracking_uri}/api/2.0/mlflow/model-versions/get-download-uri",
+        params={"name": version.name, "version": version.version},
+        timeout=_TIMEOUT,
+    )
+    if answer.status_code == _NOT_FOUND:
+        raise StartError(
+            f"MLflow at {tracking_uri} has no version {version.version} of {version.name}: register it, or correct "
+            "spec.model in model-version.yaml"
+        )
+    answer.raise_for_status()
+    return str(answer.json()["artifact_uri"])
 
 
 class _Proxy:
@@ -153,8 +177,25 @@ def _session() -> requests.Session:
 
 def _with_mlflow(uri: str, *, tracking_uri: str, into: Path) -> Path:
     """Download with MLflow's client, in a process of its own."""
+    command = ("mlflow", "artifacts", "download", "--artifact-uri", uri, "--dst-path", str(into))
+    _run(command, tracking_uri=tracking_uri, problem=f"MLflow's client could not download {uri}")
+    for found in (into, *sorted(path for path in into.iterdir() if path.is_dir())):
+        if (found / "MLmodel").is_file():
+            return found
+    raise StartError(f"{uri} holds no file MLmodel: give the URI of a logged model")
+
+
+def _resolved(uri: str, tracking_uri: str) -> str:
+    """Have the tracking server asked, in a process of its own, which location a URI stands for."""
+    problem = f"MLflow's client could not find {uri}"
+    written = _run(("backstay_serving.resolve", uri), tracking_uri=tracking_uri, problem=problem)
+    return (written.strip().splitlines() or [""])[-1]
+
+
+def _run(command: tuple[str, ...], *, tracking_uri: str, problem: str) -> str:
+    """Run a Python module and return what it wrote."""
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "artifacts", "download", "--artifact-uri", uri, "--dst-path", str(into)],
+        [sys.executable, "-m", *command],
         env=os.environ | ({"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {}),
         capture_output=True,
         text=True,
@@ -162,11 +203,8 @@ def _with_mlflow(uri: str, *, tracking_uri: str, into: Path) -> Path:
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise StartError(f"MLflow's client could not download {uri}: {last}")
-    for found in (into, *sorted(path for path in into.iterdir() if path.is_dir())):
-        if (found / "MLmodel").is_file():
-            return found
-    raise StartError(f"{uri} holds no file MLmodel: give the URI of a logged model")
+        raise StartError(f"{problem}: {last}")
+    return done.stdout
 
 
 def _cause(error: requests.RequestException) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from backstay_serving.locations import parse_locations
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
 
@@ -82,6 +84,7 @@ class ModelSettings:
         decision: how a score becomes a label.
         tracking_uri: the MLflow server; empty where the source needs none.
         download_folder: where downloads go; below it the server makes a folder of its own and removes it at the end.
+        artifact_locations: where a version's artifacts may be beside the MLflow server: URL prefixes.
     """
 
     source: Source
@@ -90,6 +93,7 @@ class ModelSettings:
     decision: Threshold | ModelsOwnDecision
     tracking_uri: str
     download_folder: Path
+    artifact_locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,20 @@ def identify(source: Source, *, name: str, version: str, revision: str) -> Ident
             if not name or not version:
                 raise StartError("Set MODEL_NAME and MODEL_VERSION: MODEL_URI does not say which version this is")
             return Identity(name=name, version=version, revision=revision)
+
+
+def parse_artifact_locations(text: str) -> tuple[str, ...]:
+    """Read MODEL_ARTIFACT_LOCATIONS; an empty one allows the MLflow server alone.
+
+    Raises:
+        StartError: one of them is no URL prefix.
+    """
+    try:
+        return parse_locations(text)
+    except ValueError as error:
+        raise StartError(
+            f"MODEL_ARTIFACT_LOCATIONS has {str(error)!r}, but its prefixes have a scheme and a place, such as s3://models/"
+        ) from error
 
 
 def parse_digest(text: str) -> Digest | AnyDigest:
