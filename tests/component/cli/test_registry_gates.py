@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backstay.adapters.registry import rollback_tag
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.controller.background import Background
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.registrygates import RegistryGates
@@ -50,7 +51,9 @@ class Desk:
         self.woken = asyncio.Event()
         self.now = 1000.0
         background = Background(lambda _: self.woken.set())
-        self.gates = RegistryGates(PromotionPolicy(folder), background, lambda: self.now, lambda: "here")
+        self.gates = RegistryGates(
+            PromotionPolicy(folder), background, lambda: self.now, lambda: "here", RegistryAccess()
+        )
 
     async def ask(self, desired: ModelDeployment) -> GatesAnswer:
         self.woken.clear()

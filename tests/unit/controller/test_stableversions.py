@@ -9,6 +9,7 @@ import pytest
 from test_decide import declared
 
 from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.controller import stableversions
 from backstay.controller.stableversions import StableVersions
 from backstay.domain.resource import Key, ModelDeployment
@@ -38,12 +39,12 @@ class SlowRegistry:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> SlowRegistry:
     made = SlowRegistry("")
-    monkeypatch.setattr(stableversions, "Registry", lambda _: made)
+    monkeypatch.setattr(stableversions, "Registry", lambda *_: made)
     return made
 
 
 def versions(wake: Callable[[Key], None]) -> StableVersions:
-    return StableVersions(wake, lambda: 1000.0, lambda: "test")
+    return StableVersions(wake, lambda: 1000.0, lambda: "test", RegistryAccess())
 
 
 def model(number: int) -> ModelDeployment:

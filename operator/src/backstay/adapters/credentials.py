@@ -1,4 +1,4 @@
-"""Credentials for Git servers, from a mounted Secret.
+"""Credentials for Git servers, from a mounted Secret; and which credential of such a folder a URL gets.
 
 Nothing secret is kept: each use reads the files again, so a rotated token needs no restart. Git asks for user and
 password through a credential helper that reads the same files, so that they stand in no argument list, environment,
@@ -12,11 +12,12 @@ import shutil
 import tempfile
 import weakref
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from backstay.adapters.giturl import GitUrlError, normalise_url
+from backstay.adapters.giturl import normalise_url
 
 _DEFAULT_USER = "git"
 
@@ -41,12 +42,11 @@ class Credential:
 
     def text(self, key: str) -> str:
         """Return what another key of this credential says; empty where it is absent."""
-        file = self.part(key)
-        return _text(file) if file.is_file() else ""
+        return secret_text(self.part(key))
 
     def token(self) -> str:
         """Return the token for the API of the repository's forge; the same as git's password."""
-        return _text(self.password) if self.password.is_file() else ""
+        return secret_text(self.password)
 
     def helper(self) -> str:
         """Return git's ``credential.helper`` that answers with this credential."""
@@ -88,20 +88,11 @@ class Credentials:
             GitUrlError: the repository's URL is not one that Backstay uses.
         """
         wanted = normalise_url(url)
-        fitting, problems = [], []
-        for file in sorted(self._folder.glob("*.url")):
-            try:
-                known = self._read(file)
-            except GitUrlError as error:
-                problems.append(f"The Git credential {file.stem} is unusable: {error}")
-                continue
-            if f"{wanted}/".startswith(f"{known.prefix}/"):
-                fitting.append(known)
-        if not fitting:
-            if problems:
-                raise CredentialError(problems[0])
+        found = best_fit(self._folder, wanted, normalise_url, "Git")
+        if found is None:
             return None
-        best = max(fitting, key=lambda known: len(known.prefix))
+        file, prefix = found
+        best = Credential(file.stem, prefix, file, file.with_suffix(".username"), file.with_suffix(".password"))
         # Over SSH a key takes the password's place, and a folder of this machine needs neither.
         by_password = wanted.startswith("http")
         if by_password and best.part("privateKey").is_file() and not best.password.is_file():
@@ -143,9 +134,43 @@ class Credentials:
             weakref.finalize(self, shutil.rmtree, self._minted, ignore_errors=True)
         return self._minted
 
-    def _read(self, file: Path) -> Credential:
-        prefix = normalise_url(_text(file))
-        return Credential(file.stem, prefix, file, file.with_suffix(".username"), file.with_suffix(".password"))
+
+def covers(prefix: str, url: str) -> bool:
+    """Tell whether a URL is below a prefix, by whole path segments; both are normalised."""
+    return f"{url}/".startswith(f"{prefix}/")
+
+
+def best_fit(folder: Path, wanted: str, normalise: Callable[[str], str], what: str) -> tuple[Path, str] | None:
+    """Return the ``<name>.url`` whose prefix covers a URL and is the longest that does, and that prefix.
+
+    Args:
+        folder: where the credentials are; one that is absent holds none.
+        wanted: the URL, normalised.
+        normalise: returns the normalised form of a prefix; raises ValueError with a sentence for one that is no URL.
+        what: what the credentials are for, such as Git.
+
+    Raises:
+        CredentialError: none covers the URL, and one has a prefix that is no URL.
+    """
+    fitting, problems = [], []
+    for file in sorted(folder.glob("*.url")):
+        try:
+            prefix = normalise(_text(file))
+        except ValueError as error:
+            problems.append(f"The {what} credential {file.stem} is unusable: {error}")
+            continue
+        if covers(prefix, wanted):
+            fitting.append((file, prefix))
+    if not fitting:
+        if problems:
+            raise CredentialError(problems[0])
+        return None
+    return max(fitting, key=lambda known: len(known[1]))
+
+
+def secret_text(file: Path) -> str:
+    """Return what a file of a credential says; empty where it is absent."""
+    return _text(file) if file.is_file() else ""
 
 
 def _write(file: Path, text: str) -> None:

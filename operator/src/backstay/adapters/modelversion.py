@@ -14,8 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from backstay.adapters.artifacts import ArtifactLocationError, download, resolved
+from backstay.adapters.credentials import CredentialError
 from backstay.adapters.giturl import without_user
-from backstay.adapters.registry import RegistryUnavailableError, mlflow_client
+from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity
 
 if TYPE_CHECKING:
@@ -118,13 +121,17 @@ class ModelRegistry:
     """Reads versions from MLflow; blocking.
 
     Args:
-        uri: the tracking server, which is the registry too. MLflow's own variables give user and token.
+        uri: the tracking server, which is the registry too.
+        access: the credentials that there are.
+
+    Raises:
+        RegistryUrlError: the address is not one of an MLflow server.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._shown = without_user(uri)
-        self._client = mlflow_client(uri)
+    def __init__(self, uri: str, access: RegistryAccess) -> None:
+        self._access = access
+        self._at = access.connect(uri)
+        self._shown = self._at.server.text
 
     def read(self, name: str, version: str) -> RegisteredVersion:
         """Read a version with its training run.
@@ -134,7 +141,7 @@ class ModelRegistry:
             RegistryUnavailableError: the registry gives no answer.
         """
         with self._errors(name, version):
-            found = self._client.get_model_version(name, version)
+            found = self._at.models.get_model_version(name, version)
         run = self._run(found)
         return RegisteredVersion(
             identity=_identity(found, run),
@@ -150,20 +157,27 @@ class ModelRegistry:
             experiment=str(run.info.experiment_id) if run else "",
         )
 
-    def digest(self, name: str, version: str) -> str:
+    def digest(self, name: str, version: str, allowed: tuple[str, ...] = ()) -> str:
         """Download a version's artifacts and return their digest, as the model server will compute it.
 
+        Args:
+            name: the registered model.
+            version: its version.
+            allowed: where artifacts may be beside the registry's own store: URL prefixes, see `artifacts`.
+
         Raises:
-            ModelVersionError: it has no artifacts, or something in them is no regular file.
+            ModelVersionError: it has no artifacts, something in them is no regular file, or they are where they may not
+                be fetched from.
             RegistryUnavailableError: the registry or its store gives no answer.
         """
-        from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - slow to import
-
+        what = f"version {version} of {name}"
         with TemporaryDirectory(prefix="backstay-") as folder, self._errors(name, version):
-            # Not models:/name/version, for which MLflow opens the store of its defaults too: a database in this folder.
-            source = self._client.get_model_version_download_uri(name, version)
-            place = download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=self._uri)
-            return artifact_digest(Path(place), f"version {version} of {name}")
+            source = resolved(self._at, self._at.models.get_model_version_download_uri(name, version))
+            try:
+                place = download(source, self._at.server, self._access, allowed, into=Path(folder))
+            except ArtifactLocationError as problem:
+                raise ModelVersionError(f"The artifacts of {what} are not fetched: {problem}") from None
+            return artifact_digest(place, what)
 
     def _run(self, version: "ModelVersion") -> "Run | None":
         """Read the training run; one that was deleted takes its metrics along, and no more."""
@@ -173,11 +187,12 @@ class ModelRegistry:
             return None
         with self._errors(version.name, version.version):
             try:
-                return self._client.get_run(version.run_id)
+                run: Run = self._at.runs.get_run(version.run_id)
             except MlflowException as problem:
                 if problem.error_code == _ABSENT:
                     return None
                 raise
+        return run
 
     @contextmanager
     def _errors(self, name: str, version: str) -> Iterator[None]:
@@ -185,7 +200,13 @@ class ModelRegistry:
 
         try:
             yield
+        except CredentialError as problem:
+            raise RegistryUnavailableError(str(problem)) from problem
         except (MlflowException, OSError) as problem:
+            hint = self._access.hint(self._at.server, problem) if isinstance(problem, MlflowException) else ""
+            if hint:
+                # It says nothing of the version, which may be right.
+                raise RegistryUnavailableError(hint) from None
             code = problem.error_code if isinstance(problem, MlflowException) else ""
             if code == _ABSENT:
                 raise ModelVersionError(

@@ -1,40 +1,25 @@
 """MLflow as the memory that outlives the cluster: an alias for each target names its stable version."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from backstay.adapters.credentials import CredentialError
 from backstay.domain.resource import Key
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from backstay.adapters.registryaccess import RegistryAccess
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
-# What is set in the environment already wins. MLflow tells its makers of its use unless it is told not to.
-_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
-
-
-def mlflow_client(uri: str) -> "MlflowClient":
-    """Return MLflow's client of a tracking server, which is the registry too.
-
-    MLflow is imported at the first use: it is slow to import, and most starts of the controller need it not.
-    """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # noqa: PLC0415 - see above; and it reads the settings at its import
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 class RegistryUnavailableError(Exception):
     """The registry did not answer; the text is a sentence for people."""
+
+
+class RegistryUrlError(RegistryUnavailableError, ValueError):
+    """An address that no registry is asked at; the text is a sentence that names it without its password."""
 
 
 def alias(cluster: str, key: Key) -> str:
@@ -61,11 +46,19 @@ def _target(cluster: str, key: Key) -> str:
 
 
 class Registry:
-    """Reads and moves aliases; blocking, to be called from a thread of its own."""
+    """Reads and moves aliases; blocking, to be called from a thread of its own.
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._client = mlflow_client(uri)
+    Args:
+        uri: the tracking server, which is the registry too.
+        access: the credentials that there are.
+
+    Raises:
+        RegistryUrlError: the address is not one of an MLflow server.
+    """
+
+    def __init__(self, uri: str, access: "RegistryAccess") -> None:
+        self._access = access
+        self._at = access.connect(uri)
 
     def stable_version(self, model: str, name: str) -> str:
         """Read which version the alias names; empty when there is none.
@@ -74,7 +67,7 @@ class Registry:
             RegistryUnavailableError: when the registry gives no answer.
         """
         with self._errors(model):
-            versions = self._client.get_registered_model(model).aliases
+            versions = self._at.models.get_registered_model(model).aliases
             return str(versions.get(name, ""))
 
     def set_stable_version(self, model: str, name: str, version: str) -> None:
@@ -84,7 +77,7 @@ class Registry:
             RegistryUnavailableError: when the registry does not take it.
         """
         with self._errors(model):
-            self._client.set_registered_model_alias(model, name, version)
+            self._at.models.set_registered_model_alias(model, name, version)
 
     def note(self, model: str, version: str, tag: str, text: str) -> None:
         """Set a tag of a version.
@@ -92,21 +85,30 @@ class Registry:
         Raises:
             RegistryUnavailableError: when the registry does not take it.
         """
+        from mlflow.entities.model_registry import ModelVersionTag  # noqa: PLC0415 - slow to import
+
         with self._errors(model):
-            self._client.set_model_version_tag(model, version, tag, text)
+            self._at.models.set_model_version_tag(model, version, ModelVersionTag(tag, text))
 
     @contextmanager
     def _errors(self, model: str) -> Iterator[None]:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
 
+        uri = self._at.server.text
         try:
             yield
+        except CredentialError as problem:
+            raise RegistryUnavailableError(str(problem)) from problem
         except (MlflowException, OSError) as problem:
             first = (str(problem).splitlines() or [type(problem).__name__])[0]
-            if isinstance(problem, MlflowException) and problem.error_code == _ABSENT:
-                raise RegistryUnavailableError(
-                    f"The registry {self._uri} does not have what model {model} needs: {first}; register it there"
-                ) from problem
+            if isinstance(problem, MlflowException):
+                hint = self._access.hint(self._at.server, problem)
+                if hint:
+                    raise RegistryUnavailableError(hint) from problem
+                if problem.error_code == _ABSENT:
+                    raise RegistryUnavailableError(
+                        f"The registry {uri} does not have what model {model} needs: {first}; register it there"
+                    ) from problem
             raise RegistryUnavailableError(
-                f"The registry {self._uri} does not answer for model {model}: {first}"
+                f"The registry {uri} does not answer for model {model}: {first}"
             ) from problem

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from backstay.adapters.artifacts import allowed_locations
 from backstay.adapters.changetext import ChangeKind, Evaluated, VersionChange
 from backstay.adapters.modelversion import READY, ModelRegistry, ModelVersionError, RegisteredVersion, unfit
 from backstay.adapters.versionfile import VersionFileError, restore
@@ -40,6 +41,7 @@ def bump(  # noqa: PLR0913 - each is an option of the command
         typer.Option("--trust-tag", help="Take the digest from the registry's tag, without fetching the artifacts."),
     ] = False,
     registry: options.RegistryUri = "",
+    artifact_locations: options.ArtifactLocations = "",
     by: options.By = "",
     pull_request: options.PullRequest = None,
     dry_run: options.DryRun = False,
@@ -64,6 +66,10 @@ def bump(  # noqa: PLR0913 - each is an option of the command
     Exit codes: 0 done or nothing to do, 1 refused, 2 bad input, 3 a server does not answer.
     """
     target = options.Target(repository, branch, token_file, forge.value if forge else "", forge_api)
+    try:
+        allowed = allowed_locations(artifact_locations)
+    except ValueError as problem:
+        refuse(str(problem))
     with session(target) as at:
         overlay = overlay_of(at.repository, application, environment)
         models = registry_of(overlay, registry)
@@ -78,9 +84,8 @@ def bump(  # noqa: PLR0913 - each is an option of the command
             show(described(change) | {"outcome": "unchanged", "commit": overlay.located.head}, output, changed)
             return
         refuse_unfit_version(overlay, new)
-        change = replace(
-            change, after=replace(after, digest=_digest(models, new, trust_tag=trust_tag) if digest else "")
-        )
+        pinned = _digest(models, new, allowed, trust_tag=trust_tag) if digest else ""
+        change = replace(change, after=replace(after, digest=pinned))
         wish = Wish(
             overlay,
             change,
@@ -102,7 +107,7 @@ def registry_of(overlay: Overlay, uri: str) -> ModelRegistry:
     """Return the registry that an option names, or else the overlay."""
     if not (uri or overlay.registry):
         refuse(f"{overlay.path} says no spec.registry.uri: name the MLflow server with --registry")
-    return ModelRegistry(uri or overlay.registry)
+    return ModelRegistry(uri or overlay.registry, options.registry_access(uri))
 
 
 def registered(models: ModelRegistry, overlay: Overlay, identity: ModelIdentity) -> RegisteredVersion | None:
@@ -162,11 +167,11 @@ def by_pull_request(asked: bool | None, environment: str) -> bool | None:  # noq
     return True if asked is None and environment == "production" else asked
 
 
-def _digest(models: ModelRegistry, new: RegisteredVersion, *, trust_tag: bool) -> str:
+def _digest(models: ModelRegistry, new: RegisteredVersion, allowed: tuple[str, ...], *, trust_tag: bool) -> str:
     tagged, identity = new.identity.digest, new.identity
     if tagged and trust_tag:
         return tagged
-    computed = models.digest(identity.name, identity.version)
+    computed = models.digest(identity.name, identity.version, allowed)
     if tagged and computed != tagged:
         raise ModelVersionError(
             f"Version {identity.version} of {identity.name} is not what was registered: its artifacts have the digest "

@@ -27,7 +27,7 @@ from backstay.adapters.gitcommand import GitAbsent, GitError, GitRefused
 from backstay.adapters.gitlocate import VersionFileMissingError
 from backstay.adapters.giturl import GitUrlError, normalise_url
 from backstay.adapters.modelversion import ModelVersionError
-from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.registry import RegistryUnavailableError, RegistryUrlError
 from backstay.adapters.rollbackcommit import (
     AlreadyDone,
     AlreadyGood,
@@ -90,7 +90,7 @@ def told() -> Iterator[None]:
     """Turn the errors of adapters into the ends of a command."""
     try:
         yield
-    except (GitUrlError, GitAbsent, VersionFileMissingError) as problem:
+    except (GitUrlError, GitAbsent, VersionFileMissingError, RegistryUrlError) as problem:
         end(str(problem), BAD_INPUT)
     except (ModelVersionError, VersionFileError, GitRefused, CredentialError, ForgeRefused) as problem:
         end(str(problem), ANSWER_IS_NO)

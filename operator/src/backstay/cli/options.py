@@ -1,11 +1,17 @@
 """Arguments and options that the commands which change Git have in common."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from backstay.adapters.artifacts import LOCATIONS_VARIABLE
+from backstay.adapters.registryaccess import RegistryAccess
+
+_REGISTRY_VARIABLE = "BACKSTAY_REGISTRY"
 
 
 class Output(StrEnum):
@@ -66,8 +72,16 @@ RegistryUri = Annotated[
     str,
     typer.Option(
         "--registry",
-        envvar=["BACKSTAY_REGISTRY", "MLFLOW_TRACKING_URI"],
+        envvar=[_REGISTRY_VARIABLE, "MLFLOW_TRACKING_URI"],
         help="The MLflow server as it is reached from here; the overlay's spec.registry.uri if not given.",
+    ),
+]
+ArtifactLocations = Annotated[
+    str,
+    typer.Option(
+        "--artifact-locations",
+        envvar=LOCATIONS_VARIABLE,
+        help="Where artifacts may be beside the registry: URL prefixes such as s3://models/, parted by spaces.",
     ),
 ]
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="text, json or yaml.")]
@@ -82,3 +96,12 @@ class Target:
     token_file: Path | None
     forge: str
     forge_api: str
+
+
+def registry_access(named: str) -> RegistryAccess:
+    """Return the credentials for registries; MLflow's own variables are for the servers that were named outside Git.
+
+    Args:
+        named: what an option says of the registry's address; empty where it says nothing.
+    """
+    return RegistryAccess.from_environment(*filter(None, (named, os.environ.get(_REGISTRY_VARIABLE, ""))))

@@ -141,7 +141,7 @@ def evaluated(overlay: Overlay, uri: str, before: ModelIdentity, after: ModelIde
 
     def read(identity: ModelIdentity) -> RegisteredVersion | None:
         try:
-            return registered(ModelRegistry(uri or overlay.registry), overlay, identity)
+            return registered(ModelRegistry(uri or overlay.registry, options.registry_access(uri)), overlay, identity)
         except RegistryUnavailableError:
             return None
 

@@ -161,7 +161,8 @@ def _end(run: _Run) -> None:
 
 def _registries(uri: str, change: Change | None) -> Registries:
     """Ask the registry that is named, or those of the overlays; of a change's, only those that its base knew."""
-    return Registries(uri) if change is None else Registries(uri, change.knew)
+    access = options.registry_access(uri)
+    return Registries(access, uri) if change is None else Registries(access, uri, change.knew)
 
 
 def _policy(root: Path) -> Policy:

@@ -97,7 +97,7 @@ class GitOps:
         self._settled = settled
         self.writers = GitWriters(settings)
         self._rollbacks = RollbackWriter(self.writers, clock)
-        self.stable_versions = StableVersions(background.wake, clock, lambda: self.cluster_name)
+        self.stable_versions = StableVersions(background.wake, clock, lambda: self.cluster_name, settings.registries)
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a deleted ModelDeployment."""

@@ -98,11 +98,13 @@ class Controller:
             queue=self.queue,
             provider=GatewayApi(),
             gitops=self.gitops,
-            promotions=Promotions(self.gitops, self.background, time.time),
+            promotions=Promotions(self.gitops, self.background, time.time, settings.registries),
             policy=policy,
             notifications=self.notifications,
             incidents=Incidents(self.gitops, self.background, time.time),
-            gates=RegistryGates(policy, self.background, time.time, lambda: self.gitops.cluster_name),
+            gates=RegistryGates(
+                policy, self.background, time.time, lambda: self.gitops.cluster_name, settings.registries
+            ),
             evidence=self.evidence,
             clock=time.time,
         )

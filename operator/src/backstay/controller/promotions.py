@@ -28,6 +28,7 @@ from backstay.adapters.gitlocate import Located
 from backstay.adapters.giturl import normalise_url
 from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.adapters.rollbackcommit import AlreadyDone, AlreadyGood, Missing, Refused, Superseded, Unavailable
 from backstay.adapters.versionfile import VersionFile, VersionFileError, restore
 from backstay.controller.background import Background
@@ -79,8 +80,11 @@ class _Aim:
 class Promotions:
     """Answers about promotions, by ModelDeployment."""
 
-    def __init__(self, gitops: GitOps, background: Background, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, gitops: GitOps, background: Background, clock: Callable[[], float], access: RegistryAccess
+    ) -> None:
         self._gitops = gitops
+        self._access = access
         self._clock = clock
         self._known: dict[Key, _Known] = {}
         self._background = background
@@ -197,8 +201,8 @@ class Promotions:
 
     async def _evaluated(self, aim: _Aim, located: Located, gathered: tuple[str, ...]) -> Evaluated:
         """Add what the registry says of both versions to what was seen here; a silent registry only says less."""
-        new = await self._at_forge(lambda: _registered(aim.desired.registry_uri, aim.model))
-        running = await self._at_forge(lambda: _registered(aim.desired.registry_uri, located.identity))
+        new = await self._at_forge(lambda: _registered(aim.desired.registry_uri, self._access, aim.model))
+        running = await self._at_forge(lambda: _registered(aim.desired.registry_uri, self._access, located.identity))
         return Evaluated(new, running, gathered=gathered, proven=True)
 
     async def _withdrawn(
@@ -266,8 +270,8 @@ def _settled(outcome: ProposalOutcome) -> observed.PromotionAnswer:
             assert_never(outcome)
 
 
-def _registered(uri: str, model: ModelIdentity) -> RegisteredVersion | None:
+def _registered(uri: str, access: RegistryAccess, model: ModelIdentity) -> RegisteredVersion | None:
     try:
-        return ModelRegistry(uri).read(model.name, model.version)
+        return ModelRegistry(uri, access).read(model.name, model.version)
     except (ModelVersionError, RegistryUnavailableError):
         return None

@@ -10,6 +10,7 @@ from typing import TypeVar
 from backstay.adapters.gates import PolicyError, gates
 from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.adapters.registry import Registry, RegistryUnavailableError, rollback_tag
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.controller import faults
 from backstay.controller.background import Background
 from backstay.controller.promotionpolicy import PromotionPolicy
@@ -40,12 +41,18 @@ class RegistryGates:
     """Answers of the registry, by ModelDeployment."""
 
     def __init__(
-        self, policy: PromotionPolicy, background: Background, clock: Callable[[], float], cluster: Callable[[], str]
+        self,
+        policy: PromotionPolicy,
+        background: Background,
+        clock: Callable[[], float],
+        cluster: Callable[[], str],
+        access: RegistryAccess,
     ) -> None:
         self._policy = policy
         self._background = background
         self._clock = clock
         self._cluster = cluster
+        self._access = access
         self._known: dict[Key, _Known] = {}
         self._told: dict[Key, str] = {}
         self._tell_again: dict[Key, float] = {}
@@ -87,7 +94,7 @@ class RegistryGates:
         model, uri = desired.plan.model, desired.registry_uri
         answer: observed.GatesAnswer
         try:
-            known = await self._in_thread(lambda: _read(uri, model))
+            known = await self._in_thread(lambda: _read(uri, self._access, model))
             answer = observed.GatesAnswered(gates(model, known, self._policy.asked_of_registry(desired)))
         except RegistryUnavailableError as problem:
             answer = observed.GatesUnavailable(str(problem))
@@ -110,7 +117,7 @@ class RegistryGates:
         self._tell_again[desired.key] = self._clock() + _AGAIN_AFTER
         try:
             faults.point("before:rollback-tag")
-            registry = Registry(desired.registry_uri)
+            registry = Registry(desired.registry_uri, self._access)
             text = json.dumps(note, ensure_ascii=False)
             await self._in_thread(lambda: registry.note(name, record.from_version, tag, text))
             faults.point("after:rollback-tag")
@@ -122,8 +129,8 @@ class RegistryGates:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _read(uri: str, model: ModelIdentity) -> RegisteredVersion | ModelVersionError:
+def _read(uri: str, access: RegistryAccess, model: ModelIdentity) -> RegisteredVersion | ModelVersionError:
     try:
-        return ModelRegistry(uri).read(model.name, model.version)
+        return ModelRegistry(uri, access).read(model.name, model.version)
     except ModelVersionError as error:
         return error

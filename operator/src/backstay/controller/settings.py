@@ -1,9 +1,10 @@
 """What the controller is told by its environment."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.controller.writerules import EVERYTHING, VARIABLE, WriteRules
 
 
@@ -15,6 +16,7 @@ class Settings:
     prometheus_url: str = ""
     argocd_namespace: str = "argocd"
     git_credentials: Path | None = None
+    registries: RegistryAccess = field(default_factory=RegistryAccess)
     state: Path = Path("/var/lib/backstay")
     address: str = "0.0.0.0"
     health_port: int = 8081
@@ -39,6 +41,7 @@ class Settings:
             prometheus_url=text("BACKSTAY_PROMETHEUS_URL", "").rstrip("/"),
             argocd_namespace=text("BACKSTAY_ARGOCD_NAMESPACE", "argocd"),
             git_credentials=_folder("BACKSTAY_GIT_CREDENTIALS"),
+            registries=RegistryAccess.from_environment(),
             state=Path(text("BACKSTAY_STATE", "/var/lib/backstay")),
             address=text("POD_IP", "0.0.0.0"),
             health_port=_number("BACKSTAY_HEALTH_PORT", 8081),

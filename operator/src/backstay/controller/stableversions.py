@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from backstay.adapters.registry import Registry, alias, promotion_tag
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.controller import faults
 from backstay.domain.resource import Key, ModelDeployment
 from backstay.domain.units import timestamp
@@ -20,10 +21,17 @@ _Answer = TypeVar("_Answer")
 class StableVersions:
     """Asks and tells the registry, few at a time: one that hangs must not take the workers that other models need."""
 
-    def __init__(self, wake: Callable[[Key], None], clock: Callable[[], float], cluster: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        wake: Callable[[Key], None],
+        clock: Callable[[], float],
+        cluster: Callable[[], str],
+        access: RegistryAccess,
+    ) -> None:
         self._wake = wake
         self._clock = clock
         self._cluster = cluster
+        self._access = access
         self._registries: dict[str, Registry] = {}
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="registry")
         # How many are telling the registry, each in a worker that other models lack meanwhile; and who waits for that.
@@ -83,7 +91,7 @@ class StableVersions:
     def _registry(self, desired: ModelDeployment) -> Registry:
         uri = desired.registry_uri
         if uri not in self._registries:
-            self._registries[uri] = Registry(uri)
+            self._registries[uri] = Registry(uri, self._access)
         return self._registries[uri]
 
     async def _in_thread(self, work: Callable[[], _Answer]) -> _Answer:

@@ -7,6 +7,7 @@ from typing import Any
 from backstay.adapters.gates import gates
 from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.adapters.policy import Policy
+from backstay.adapters.registryaccess import RegistryAccess
 from backstay.cli.verifying.environments import Checked
 from backstay.cli.verifying.findings import Finding, Weight
 from backstay.domain.resource import ModelIdentity
@@ -16,12 +17,14 @@ class Registries:
     """Asks each registry once for each version.
 
     Args:
+        access: the credentials that there are, each for its own addresses.
         uri: asked instead of the one that an environment names, which may be reachable from the cluster only.
         trusted: tells whether an address that an environment names may be asked. The credentials for MLflow go to
-            whatever is asked, and a pull request can name any address.
+            registries that the command was told of, but a pull request can name any address, which would be connected.
     """
 
-    def __init__(self, uri: str = "", trusted: Callable[[str], bool] = lambda _: True) -> None:
+    def __init__(self, access: RegistryAccess, uri: str = "", trusted: Callable[[str], bool] = lambda _: True) -> None:
+        self._access = access
         self._uri = uri
         self._trusted = trusted
         self._known: dict[tuple[str, str, str], RegisteredVersion | ModelVersionError] = {}
@@ -39,7 +42,7 @@ class Registries:
         place = (self._uri or uri, name, version)
         if place not in self._known:
             try:
-                self._known[place] = ModelRegistry(place[0]).read(name, version)
+                self._known[place] = ModelRegistry(place[0], self._access).read(name, version)
             except ModelVersionError as error:
                 self._known[place] = error
         return self._known[place]
