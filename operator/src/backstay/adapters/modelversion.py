@@ -64,7 +64,7 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
 }
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
-_REFUSED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE"})
+_REFUSED = "INVALID_PARAMETER_VALUE"
 # MLflow's client writes this file beside MLmodel while it downloads; it is no part of the model.
 _DOWNLOAD_MARK = "registered_model_meta"
 
@@ -213,7 +213,7 @@ class ModelRegistry:
                     f"The registry {self._shown} has no version {version} of {name}: register it, or name another"
                 ) from None
             first = without_user((str(problem).splitlines() or [type(problem).__name__])[0])
-            if code in _REFUSED:
+            if code == _REFUSED:
                 raise ModelVersionError(
                     f"The registry {self._shown} does not show version {version} of {name}: {first}"
                 ) from None
