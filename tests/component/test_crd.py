@@ -175,6 +175,8 @@ def test_defaults_are_filled_in(bare_cluster: Cluster) -> None:
         "baseline": {"enabled": True, "warmup": "3m"},
         "deadline": "12h",
         "progressDeadline": "10m",
+        "rescueAfter": "2m",
+        "maxRestarts": 0,
         "onInconclusive": "hold",
     }
     assert spec["analysis"] == {

@@ -107,8 +107,8 @@ async def test_of_a_crowd_the_first_do_not_wait_for_the_last(
 
 
 KUSTOMIZE = """#!/bin/sh
-# Prints the manifests of a folder, as a Kustomize does that has no more to do than that.
-cat "$2/model-version.yaml" "$2/rest.yaml"
+# Prints the manifests of a folder, as a Kustomize does that has no more to do than that. It finds no other program.
+for file in "$2/model-version.yaml" "$2/rest.yaml"; do while IFS= read -r line; do echo "$line"; done < "$file"; done
 """
 
 
@@ -135,7 +135,10 @@ async def test_one_overlay_that_cannot_be_checked_holds_up_no_other(
     folders = {name: file_of(name).rpartition("/")[0] for name in rest}
     before = remote.commit(
         {file_of(name): remote.text("7", name=name) for name in rest}
-        | {f"{folder}/kustomization.yaml": "resources: [rest.yaml]\n" for folder in folders.values()}
+        | {
+            f"{folder}/kustomization.yaml": "resources: [rest.yaml]\npatches: [{path: model-version.yaml}]\n"
+            for folder in folders.values()
+        }
         | {f"{folders['nowhere']}/kustomization.yaml": 'resources: ["a\\0b"]\n'}
         | {f"{folders[name]}/rest.yaml": f"  serving: {{{text}}}\n" for name, text in rest.items()},
         "all at version 7",
@@ -149,7 +152,7 @@ async def test_one_overlay_that_cannot_be_checked_holds_up_no_other(
         "tagged": "could not determine",
         "deep": "nests more than 100",
         "strange": "is not YAML",
-        "nowhere": "could not be checked",
+        "nowhere": "is no path; name a file or folder of the repository",
     }
     for name, says in refused.items():
         outcome = found[name]
