@@ -12,8 +12,8 @@ import yaml
 from kubernetes import client, config
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from backstay.adapters.crd import Schema
-from backstay.adapters.plainyaml import documents
+from backstay.adapters.policy.crd_schema import Schema
+from backstay.adapters.yaml_text.plain import documents
 
 pytestmark = pytest.mark.component
 

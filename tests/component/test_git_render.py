@@ -11,8 +11,9 @@ import pytest
 from hostile import ATTACKS
 from rich.console import Console
 
-from backstay.adapters.git import Repository
-from backstay.adapters.rollbackcommit import Committed, Refused, RollbackRequest, Superseded
+from backstay.adapters.gitops.outcomes import Committed, Refused, Superseded
+from backstay.adapters.gitops.repository import Repository
+from backstay.adapters.messages.rollback_commit import RollbackRequest
 from backstay.domain.resource import ModelIdentity
 from backstay_playground.build import binaries
 

@@ -20,8 +20,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from rich.console import Console
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from backstay.adapters.histograms import Histogram, edges_of
-from backstay.adapters.prometheus import Place, Prometheus
+from backstay.adapters.prometheus.client import Place, Prometheus
+from backstay.adapters.prometheus.histograms import Histogram, edges_of
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Interest, Trial
 from backstay.controller.profiles import METRICS, REQUESTS, CounterPair

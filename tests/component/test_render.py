@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from backstay.adapters import render as rendering
-from backstay.adapters.render import RenderError, render
+from backstay.adapters.gitops import render as rendering
+from backstay.adapters.gitops.render import RenderError, render
 from backstay_playground.build import binaries
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from backstay.adapters.versionfile import read_version_file, restore
+from backstay.adapters.gitops.version_file import read_version_file, restore
 from backstay_playground.demo.stage import MODEL, Pace, Stage
 
 pytestmark = pytest.mark.e2e

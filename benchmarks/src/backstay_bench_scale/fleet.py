@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from backstay.adapters.gitbranch import ATTEMPTS, PAUSE
+from backstay.adapters.gitops.branch import ATTEMPTS, PAUSE
 
 # After how long a controller comes back that has used up its attempts.
 _LATER = 5.0

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from backstay.adapters.registry import rollback_tag
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.aliases import rollback_tag
 from backstay.controller.background import Background
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.controller.registrygates import RegistryGates

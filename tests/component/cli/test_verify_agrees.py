@@ -12,7 +12,7 @@ import yaml
 from bad_changes import BAD
 from models_repository import DIGEST, MODEL, OTHER, PRODUCTION, REJECTED, VERSION, Repository, verify
 
-from backstay.adapters.policy import Policy
+from backstay.adapters.policy.admission import Policy
 from backstay.controller.promotionpolicy import PromotionPolicy
 from backstay.domain.resource import ModelDeployment
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import pytest
 from servers import NAME, OWNER, GitHubServer, GitLabServer, Server, serving, sha
 
-from backstay.adapters.credentials import Credentials
 from backstay.adapters.forge import (
     AwaitingMerge,
     Forge,
@@ -26,6 +25,7 @@ from backstay.adapters.forge import (
     Report,
 )
 from backstay.adapters.forge.choose import forge_of
+from backstay.adapters.forge.credentials import Credentials
 from backstay_playground.gitea import Gitea
 
 pytestmark = pytest.mark.component

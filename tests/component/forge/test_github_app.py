@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from servers import NAME, OWNER, AppServer, serving
 
-from backstay.adapters.credentials import CredentialError, Credentials
 from backstay.adapters.forge import ForgeRefused
 from backstay.adapters.forge.choose import forge_of
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.secrets import CredentialError
 
 pytestmark = pytest.mark.component
 

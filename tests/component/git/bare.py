@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from backstay.adapters.git import Repository
+from backstay.adapters.gitops.repository import Repository
 from backstay.domain.resource import ModelIdentity
 
 OVERLAY = "applications/fraud-detector/overlays/production"

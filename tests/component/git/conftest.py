@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.component.git.bare import FILE, OVERLAY, Open, Remote, make_remote
 
-from backstay.adapters.git import Repository
-from backstay.adapters.rollbackcommit import RollbackRequest
+from backstay.adapters.gitops.repository import Repository
+from backstay.adapters.messages.rollback_commit import RollbackRequest
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.component.git.bare import FILE, OVERLAY, PROTECTED, Open, Remote, once
 
-from backstay.adapters.changes import Change, Unchanged
-from backstay.adapters.rollbackcommit import AlreadyDone, Committed, Missing, Refused, Unavailable
-from backstay.adapters.versionfile import VersionFile, VersionFileError, restore
+from backstay.adapters.gitops.changes import Change, Unchanged
+from backstay.adapters.gitops.outcomes import AlreadyDone, Committed, Missing, Refused, Unavailable
+from backstay.adapters.gitops.version_file import VersionFile, VersionFileError, restore
 
 if TYPE_CHECKING:
-    from backstay.adapters.git import Repository
+    from backstay.adapters.gitops.repository import Repository
 
 pytestmark = pytest.mark.component
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backstay.adapters.gitcommand import GitAbsent, GitUnavailable
+from backstay.adapters.git.command import GitAbsent, GitUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.component.git.bare import Open, Remote
 
-    from backstay.adapters.git import Repository
+    from backstay.adapters.gitops.repository import Repository
 
 pytestmark = pytest.mark.component
 

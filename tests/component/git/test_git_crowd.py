@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backstay.adapters.rollbackcommit import (
-    AlreadyDone,
-    Committed,
-    Refused,
-    RollbackOutcome,
-    RollbackRequest,
-    Unavailable,
-)
-from backstay.adapters.versionfile import read_version_file
+from backstay.adapters.gitops.outcomes import AlreadyDone, Committed, Refused, RollbackOutcome, Unavailable
+from backstay.adapters.gitops.version_file import read_version_file
 from backstay.controller.gitwriter import GitWriter
 
 if TYPE_CHECKING:
@@ -27,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.component.git.bare import Open, Remote
+
+    from backstay.adapters.messages.rollback_commit import RollbackRequest
 
 pytestmark = pytest.mark.component
 

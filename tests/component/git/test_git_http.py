@@ -14,16 +14,18 @@ import psutil
 import pytest
 from tests.component.git.bare import FILE, Remote
 
-from backstay.adapters.changes import Proposed
-from backstay.adapters.credentials import Credentials
-from backstay.adapters.git import Repository
-from backstay.adapters.gitcommand import GitRefused, GitRunner, GitUnavailable
-from backstay.adapters.giturl import parse_url
-from backstay.adapters.rollbackcommit import AlreadyDone, Committed, Refused, RollbackRequest, Unavailable
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git.command import GitRefused, GitRunner, GitUnavailable
+from backstay.adapters.git_url import parse_url
+from backstay.adapters.gitops.changes import Proposed
+from backstay.adapters.gitops.outcomes import AlreadyDone, Committed, Refused, Unavailable
+from backstay.adapters.gitops.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from backstay.adapters.messages.rollback_commit import RollbackRequest
 
 pytestmark = pytest.mark.component
 

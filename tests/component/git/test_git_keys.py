@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from tests.component.git.bare import Open, Remote, once
 
-from backstay.adapters.changes import Proposed
-from backstay.adapters.credentials import Credentials
-from backstay.adapters.git import Repository
-from backstay.adapters.gitcommand import GitRefused
-from backstay.adapters.gitkeys import ssh_command
-from backstay.adapters.rollbackcommit import Committed, Refused, RollbackRequest
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git.command import GitRefused
+from backstay.adapters.git.keys import ssh_command
+from backstay.adapters.gitops.changes import Proposed
+from backstay.adapters.gitops.outcomes import Committed, Refused
+from backstay.adapters.gitops.repository import Repository
+from backstay.adapters.messages.rollback_commit import RollbackRequest
 
 pytestmark = pytest.mark.component
 

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backstay.adapters.gitlocate import VersionFileMissingError
-from backstay.adapters.versionfile import VersionFileError
+from backstay.adapters.gitops.locate import VersionFileMissingError
+from backstay.adapters.gitops.version_file import VersionFileError
 
 if TYPE_CHECKING:
     from tests.component.git.bare import Remote
 
-    from backstay.adapters.git import Repository
+    from backstay.adapters.gitops.repository import Repository
 
 pytestmark = pytest.mark.component
 

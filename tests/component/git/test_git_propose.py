@@ -12,23 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.component.git.bare import FILE, OVERLAY, PROTECTED, Open, Remote, once
 
-from backstay.adapters.changes import Change, Proposed, Unchanged
-from backstay.adapters.gitcommand import GitRefused
-from backstay.adapters.rollbackcommit import (
-    AlreadyDone,
-    AlreadyGood,
-    Missing,
-    Refused,
-    RollbackRequest,
-    Superseded,
-    Unavailable,
-)
-from backstay.adapters.versionfile import VersionFile, restore
+from backstay.adapters.git.command import GitRefused
+from backstay.adapters.gitops.changes import Change, Proposed, Unchanged
+from backstay.adapters.gitops.outcomes import AlreadyDone, AlreadyGood, Missing, Refused, Superseded, Unavailable
+from backstay.adapters.gitops.version_file import VersionFile, restore
+from backstay.adapters.messages.rollback_commit import RollbackRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backstay.adapters.git import Repository
+    from backstay.adapters.gitops.repository import Repository
 
 pytestmark = pytest.mark.component
 
@@ -140,7 +133,7 @@ def test_a_server_that_takes_no_branch_of_ours_leaves_nothing_to_fall_back_to(
 
 KILLED_AT = """
 import os, pathlib, pickle, signal, sys
-from backstay.adapters.git import Repository
+from backstay.adapters.gitops.repository import Repository
 
 def checkpoint(point):
     if point == sys.argv[1]:

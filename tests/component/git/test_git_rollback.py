@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.component.git.bare import FILE, OVERLAY, PROTECTED, Remote, once
 
-from backstay.adapters.rollbackcommit import (
+from backstay.adapters.gitops.outcomes import (
     AlreadyDone,
     AlreadyGood,
     Committed,
     Missing,
     Refused,
-    RollbackRequest,
     Superseded,
     Unavailable,
 )
-from backstay.adapters.versionfile import read_version_file
+from backstay.adapters.gitops.version_file import read_version_file
+from backstay.adapters.messages.rollback_commit import RollbackRequest
 from backstay.domain.resource import ModelIdentity
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.component.git.bare import Open
 
-    from backstay.adapters.git import Repository
+    from backstay.adapters.gitops.repository import Repository
 
 pytestmark = pytest.mark.component
 
@@ -234,7 +234,7 @@ def test_a_killed_attempt_leaves_nothing_in_the_way(
 
 KILLED_AT = """
 import os, pathlib, pickle, signal, sys
-from backstay.adapters.git import Repository
+from backstay.adapters.gitops.repository import Repository
 
 def checkpoint(point):
     if point == sys.argv[1]:

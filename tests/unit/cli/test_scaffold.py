@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from backstay.adapters.versionfile import read_version_file
+from backstay.adapters.gitops.version_file import read_version_file
 from backstay.cli.__main__ import app
 from backstay.cli.scaffold import Defaults, Model, ScaffoldError, model_files, repository_files
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backstay.adapters.prometheus import Place, Problem, Reading, Value
+from backstay.adapters.prometheus.client import Place, Problem, Reading, Value
 from backstay.controller.evidence import EvidenceLoop
 from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.controller.profiles import REQUESTS, CounterPair

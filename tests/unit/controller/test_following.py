@@ -7,8 +7,8 @@ from itertools import combinations, pairwise, product
 
 import pytest
 
-from backstay.adapters.histograms import Histogram
-from backstay.adapters.prometheus import Place, Reading
+from backstay.adapters.prometheus.client import Place, Reading
+from backstay.adapters.prometheus.histograms import Histogram
 from backstay.controller.following import Following, Interest, Trial, follow
 from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
 from backstay.controller.sources import sources, steady

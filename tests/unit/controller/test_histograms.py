@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay.adapters.histograms import Histogram, classic, edges_of, native
+from backstay.adapters.prometheus.histograms import Histogram, classic, edges_of, native
 
 
 def exponential(schema: int, counts: dict[int, float], *, zero: float = 0.0) -> Histogram:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from backstay.adapters.histograms import Histogram
-from backstay.adapters.prometheus import Place, Reading, Value
+from backstay.adapters.prometheus.client import Place, Reading, Value
+from backstay.adapters.prometheus.histograms import Histogram
 from backstay.controller.learning import Past, learnable
 from backstay.controller.profiles import REQUESTS, CounterPair
 from backstay.controller.sources import Buckets, sources

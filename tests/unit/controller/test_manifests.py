@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_decide import declared
 
-from backstay.adapters import manifests
+from backstay.adapters.kubernetes import manifests
 from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.domain.observed import Backend, Mark, Route, Track
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT
+from backstay.adapters.kubernetes.client import CONTROLLER_REVISION, DEPLOYMENT
 from backstay.controller.observe import plans, workloads
 from backstay.controller.store import Store
 from backstay.domain.resource import Key

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay.adapters.kubernetes import DEPLOYMENT, SERVICE, Kind
+from backstay.adapters.kubernetes.client import DEPLOYMENT, SERVICE, Kind
 from backstay.controller.packed import pack, unpack
 
 JSON = st.recursive(

@@ -11,9 +11,9 @@ import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 
-from backstay.adapters import prometheus
-from backstay.adapters.prometheus import Place, Prometheus, PrometheusUnavailableError, Reading
-from backstay.adapters.queries import Apart, Patience
+from backstay.adapters.prometheus import client as prometheus
+from backstay.adapters.prometheus.client import Place, Prometheus, PrometheusUnavailableError, Reading
+from backstay.adapters.prometheus.queries import Apart, Patience
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Key
 

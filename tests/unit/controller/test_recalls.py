@@ -16,7 +16,7 @@ from backstay.domain.observed import NeverServed, NotRecalled, ServedBefore
 from backstay.domain.resource import Key
 
 if TYPE_CHECKING:
-    from backstay.adapters.kubernetes import Cluster
+    from backstay.adapters.kubernetes.client import Cluster
 
 MODEL = declared("2")
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from test_decide import declared
 
-from backstay.adapters.registry import RegistryUnavailableError
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.controller import stableversions
 from backstay.controller.stableversions import StableVersions
 from backstay.domain.resource import Key, ModelDeployment

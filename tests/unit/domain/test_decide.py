@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backstay.adapters.incident import incident_of
+from backstay.adapters.messages.incident import incident_of
 from backstay.domain.actions import (
     Action,
     Announce,

@@ -3,7 +3,7 @@
 import pytest
 from test_decide import World, declared, revision, serving_1
 
-from backstay.adapters.incident import incident_of
+from backstay.adapters.messages.incident import incident_of
 from backstay.domain.actions import Announce, ReportIncident
 from backstay.domain.observed import IncidentAnswer, Reported, Synced, Unreportable, Unreported, Written
 from backstay.domain.status import RollbackRecord, RollbackState, Verdict

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from backstay.adapters.changes import Change
-from backstay.adapters.changes import change_message as with_trailers
-from backstay.adapters.changetext import (
+from backstay.adapters.gitops.changes import Change
+from backstay.adapters.gitops.changes import change_message as with_trailers
+from backstay.adapters.messages.change import (
     ChangeKind,
     Evaluated,
     VersionChange,
@@ -17,7 +17,7 @@ from backstay.adapters.changetext import (
     change_title,
     evaluation_table,
 )
-from backstay.adapters.modelversion import RegisteredVersion
+from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.domain.resource import ModelIdentity
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from backstay.adapters import gitcommand
-from backstay.adapters.credentials import CredentialError, Credentials
-from backstay.adapters.gitcommand import (
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git import command as gitcommand
+from backstay.adapters.git.command import (
     CloneBroken,
     GitAbsent,
     GitError,
@@ -16,7 +16,8 @@ from backstay.adapters.gitcommand import (
     GitRunner,
     GitUnavailable,
 )
-from backstay.adapters.giturl import GitUrlError, normalise_url, parse_url
+from backstay.adapters.git_url import GitUrlError, normalise_url, parse_url
+from backstay.adapters.secrets import CredentialError
 
 TOKEN = "s3cr3t/t&ken with space"  # noqa: S105 - what must never turn up in an output
 

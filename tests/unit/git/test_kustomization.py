@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backstay.adapters.kustomization import KustomizationError, inputs
-from backstay.adapters.strictyaml import StrictYamlError, compose, write
+from backstay.adapters.gitops.kustomization import KustomizationError, inputs
+from backstay.adapters.yaml_text.strict import StrictYamlError, compose, write
 
 ROOT = Path(__file__).parents[3]
 FILES = {

@@ -4,7 +4,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backstay.adapters.limited import Ended, Exceeded, Limits, run
+from backstay.adapters.gitops.limited import Ended, Exceeded, Limits, run
 
 MIB = 1024 * 1024
 LIMITS = Limits(memory=256 * MIB, processor_seconds=1, seconds=20.0, output=MIB)

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backstay.adapters.modelversion import (
+from backstay.adapters.registry.versions import (
     FACTS,
     PATTERNS,
     ModelVersionError,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backstay.adapters.plaintext import code, inert, one_line, prose, table, title
+from backstay.adapters.messages.plaintext import code, inert, one_line, prose, table, title
 
 
 @pytest.mark.parametrize(

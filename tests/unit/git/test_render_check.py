@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from backstay.adapters import render as rendering
-from backstay.adapters.render import RenderError, RenderTimeoutError, check, render, sources
+from backstay.adapters.gitops import render as rendering
+from backstay.adapters.gitops.render import RenderError, RenderTimeoutError, check, render, sources
 
 DEPLOYMENT = """\
 apiVersion: backstay.dev/v1alpha1

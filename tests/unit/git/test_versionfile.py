@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backstay.adapters.versionfile import VersionFileError, read_version_file, restore, retry
+from backstay.adapters.gitops.version_file import VersionFileError, read_version_file, restore, retry
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity, Rejection
 
 GOOD = ModelIdentity(name="fraud-detector", version="6", digest="sha256:66")

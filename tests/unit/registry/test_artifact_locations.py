@@ -6,9 +6,9 @@ import pytest
 from registry_servers import Server, folder
 from typer.testing import CliRunner
 
-from backstay.adapters.artifacts import allowed_locations
-from backstay.adapters.modelversion import ModelRegistry, ModelVersionError
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.artifacts import allowed_locations
+from backstay.adapters.registry.versions import ModelRegistry, ModelVersionError
 from backstay.cli.__main__ import app
 
 OURS = "Bearer ours"

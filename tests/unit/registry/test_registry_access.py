@@ -6,9 +6,10 @@ import pytest
 import yaml
 from registry_servers import Server, folder
 
-from backstay.adapters.modelversion import ModelRegistry
-from backstay.adapters.registry import Registry, RegistryUnavailableError, RegistryUrlError
-from backstay.adapters.registryaccess import RegistryAccess, parse_registry_url
+from backstay.adapters.registry.access import RegistryAccess, parse_registry_url
+from backstay.adapters.registry.aliases import Registry
+from backstay.adapters.registry.errors import RegistryUnavailableError, RegistryUrlError
+from backstay.adapters.registry.versions import ModelRegistry
 from backstay.cli.options import registry_access
 from backstay.controller.settings import Settings
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
 
 
 def test_mlflow_does_not_tell_its_makers_of_its_use_unless_somebody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:

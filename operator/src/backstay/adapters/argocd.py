@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backstay.adapters.giturl import GitUrlError, parse_url
+from backstay.adapters.git_url import GitUrlError, parse_url
 
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 REFRESH = "argocd.argoproj.io/refresh"

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from backstay.adapters.artifacts import allowed_locations
-from backstay.adapters.changetext import ChangeKind, Evaluated, VersionChange
-from backstay.adapters.modelversion import READY, ModelRegistry, ModelVersionError, RegisteredVersion, unfit
-from backstay.adapters.versionfile import VersionFileError, restore
+from backstay.adapters.gitops.version_file import VersionFileError, restore
+from backstay.adapters.messages.change import ChangeKind, Evaluated, VersionChange
+from backstay.adapters.registry.artifacts import allowed_locations
+from backstay.adapters.registry.versions import READY, ModelRegistry, ModelVersionError, RegisteredVersion, unfit
 from backstay.cli import options
 from backstay.cli.changing import (
     Session,

@@ -9,26 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from backstay.adapters.changes import Change, Proposed, Unchanged
-from backstay.adapters.changetext import (
-    ChangeKind,
-    Evaluated,
-    VersionChange,
-    change_body,
-    change_labels,
-    change_message,
-    change_title,
-)
-from backstay.adapters.credentials import CredentialError, Credentials
 from backstay.adapters.forge import Forge, ForgeRefused, ForgeUnavailable, Proposal, PullRequest, PullRequestState
 from backstay.adapters.forge.choose import forge_of
-from backstay.adapters.git import Repository
-from backstay.adapters.gitcommand import GitAbsent, GitError, GitRefused
-from backstay.adapters.gitlocate import VersionFileMissingError
-from backstay.adapters.giturl import GitUrlError, normalise_url
-from backstay.adapters.modelversion import ModelVersionError
-from backstay.adapters.registry import RegistryUnavailableError, RegistryUrlError
-from backstay.adapters.rollbackcommit import (
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git.command import GitAbsent, GitError, GitRefused
+from backstay.adapters.git_url import GitUrlError, normalise_url
+from backstay.adapters.gitops.changes import Change, Proposed, Unchanged
+from backstay.adapters.gitops.locate import VersionFileMissingError
+from backstay.adapters.gitops.outcomes import (
     AlreadyDone,
     AlreadyGood,
     Committed,
@@ -37,7 +25,20 @@ from backstay.adapters.rollbackcommit import (
     Superseded,
     Unavailable,
 )
-from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file
+from backstay.adapters.gitops.repository import Repository
+from backstay.adapters.gitops.version_file import VersionFile, VersionFileError, read_version_file
+from backstay.adapters.messages.change import (
+    ChangeKind,
+    Evaluated,
+    VersionChange,
+    change_body,
+    change_labels,
+    change_message,
+    change_title,
+)
+from backstay.adapters.registry.errors import RegistryUnavailableError, RegistryUrlError
+from backstay.adapters.registry.versions import ModelVersionError
+from backstay.adapters.secrets import CredentialError
 from backstay.cli.options import Target
 from backstay.cli.overlays import Overlay
 from backstay.cli.place import Place, opened, place_of

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backstay.adapters.changetext import evaluation_rows
-from backstay.adapters.kustomization import KUSTOMIZATIONS
-from backstay.adapters.modelversion import RegisteredVersion
-from backstay.adapters.plaintext import one_line
-from backstay.adapters.render import RenderError, render
-from backstay.adapters.versionfile import VersionFileError
+from backstay.adapters.gitops.kustomization import KUSTOMIZATIONS
+from backstay.adapters.gitops.render import RenderError, render
+from backstay.adapters.gitops.version_file import VersionFileError
+from backstay.adapters.messages.change import evaluation_rows
+from backstay.adapters.messages.plaintext import one_line
+from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.cli import options
 from backstay.cli.bump import registered, registry_of
 from backstay.cli.changing import Session, session

@@ -46,7 +46,7 @@ def gather(overlay: Overlay, identity: ModelIdentity, now: float) -> Gathered:
         return Gathered(unsaid="The cluster was not asked: there is no kubeconfig here")
     if not overlay.namespace:
         return Gathered(unsaid=f"{overlay.path} says no namespace, so the cluster was not asked")
-    from backstay.adapters.kubernetes import ApiError  # noqa: PLC0415 - slow to import, and often not needed
+    from backstay.adapters.kubernetes.client import ApiError  # noqa: PLC0415 - slow to import, and often not needed
 
     try:
         found, evidence = asyncio.run(asyncio.wait_for(_read(overlay), _SECONDS))
@@ -68,7 +68,7 @@ def _is_configured() -> bool:
 
 
 async def _read(overlay: Overlay) -> tuple[Object, Object]:
-    from backstay.adapters.kubernetes import CONFIG_MAP, MODEL_DEPLOYMENT, Cluster, NotFoundError  # noqa: PLC0415
+    from backstay.adapters.kubernetes.client import CONFIG_MAP, MODEL_DEPLOYMENT, Cluster, NotFoundError  # noqa: PLC0415
 
     cluster = await Cluster.connect()
     try:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from backstay.adapters.artifacts import LOCATIONS_VARIABLE
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.artifacts import LOCATIONS_VARIABLE
 
 _REGISTRY_VARIABLE = "BACKSTAY_REGISTRY"
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.git import Repository
-from backstay.adapters.gitlocate import USUAL_NAME, Located
-from backstay.adapters.kustomization import KUSTOMIZATIONS
-from backstay.adapters.plainyaml import PlainYamlError, read, values
-from backstay.adapters.render import RenderError, render, sources
-from backstay.adapters.versionfile import VersionFileError
+from backstay.adapters.gitops.kustomization import KUSTOMIZATIONS
+from backstay.adapters.gitops.locate import USUAL_NAME, Located
+from backstay.adapters.gitops.render import RenderError, render, sources
+from backstay.adapters.gitops.repository import Repository
+from backstay.adapters.gitops.version_file import VersionFileError
+from backstay.adapters.yaml_text.plain import PlainYamlError, read, values
 from backstay.cli.trouble import refuse
 from backstay.domain.resource import KIND
 

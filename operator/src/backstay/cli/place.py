@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backstay.adapters.credentials import Credentials
-from backstay.adapters.git import Repository
-from backstay.adapters.gitcommand import GitUnavailable
-from backstay.adapters.giturl import normalise_url, without_user
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git.command import GitUnavailable
+from backstay.adapters.git_url import normalise_url, without_user
+from backstay.adapters.gitops.repository import Repository
 from backstay.cli.trouble import refuse
 
 NOBODY = "Backstay <backstay@localhost>"

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from backstay.adapters.plainyaml import PlainYamlError, read
+from backstay.adapters.yaml_text.plain import PlainYamlError, read
 from backstay.cli.trouble import refuse
 from backstay.domain.resource import Analysis, ApprovalStep, ShadowStep, Step, WeightStep, plan_of
 from backstay.domain.signals import Comparison, Signal

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from backstay.adapters.changetext import ChangeKind, Evaluated, VersionChange
-from backstay.adapters.modelversion import ModelVersionError
-from backstay.adapters.versionfile import VersionFileError
+from backstay.adapters.gitops.version_file import VersionFileError
+from backstay.adapters.messages.change import ChangeKind, Evaluated, VersionChange
+from backstay.adapters.registry.versions import ModelVersionError
 from backstay.cli import options
 from backstay.cli.bump import (
     by_pull_request,

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from backstay.adapters.changetext import ChangeKind, VersionChange
-from backstay.adapters.rollbackcommit import ID_TRAILER
-from backstay.adapters.versionfile import VersionFileError, restore
-from backstay.adapters.versionfile import retry as lift
+from backstay.adapters.gitops.version_file import VersionFileError, restore
+from backstay.adapters.gitops.version_file import retry as lift
+from backstay.adapters.messages.change import ChangeKind, VersionChange
+from backstay.adapters.messages.rollback_commit import ID_TRAILER
 from backstay.cli import options
 from backstay.cli.bump import by_pull_request, promoted
 from backstay.cli.changing import Wish, carry_out, described, guarded, proposal_branch, session

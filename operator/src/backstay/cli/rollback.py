@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from backstay.adapters.changetext import ChangeKind, Evaluated, VersionChange
-from backstay.adapters.giturl import normalise_url
-from backstay.adapters.modelversion import ModelRegistry, RegisteredVersion
-from backstay.adapters.registry import RegistryUnavailableError
-from backstay.adapters.rollbackcommit import ID_TRAILER
-from backstay.adapters.versionfile import VersionFileError, restore
+from backstay.adapters.git_url import normalise_url
+from backstay.adapters.gitops.version_file import VersionFileError, restore
+from backstay.adapters.messages.change import ChangeKind, Evaluated, VersionChange
+from backstay.adapters.messages.rollback_commit import ID_TRAILER
+from backstay.adapters.registry.errors import RegistryUnavailableError
+from backstay.adapters.registry.versions import ModelRegistry, RegisteredVersion
 from backstay.cli import options
 from backstay.cli.bump import registered
 from backstay.cli.changing import Session, Wish, bars, carry_out, described, guarded, proposal_branch, session

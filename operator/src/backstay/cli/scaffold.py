@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from backstay.adapters import plainyaml
-from backstay.adapters.giturl import GitUrlError, parse_url
+from backstay.adapters.git_url import GitUrlError, parse_url
+from backstay.adapters.yaml_text import plain as plainyaml
 
 CONFIG = "backstay.yaml"
 PRODUCTION = "production"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from backstay.adapters.credentials import Credentials
-from backstay.adapters.giturl import normalise_url
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git_url import normalise_url
 from backstay.cli.trouble import refuse
 
 _SECONDS = 20.0

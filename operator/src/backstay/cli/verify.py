@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from backstay.adapters.crd import Schema
-from backstay.adapters.gates import PolicyError
-from backstay.adapters.modelversion import RegisteredVersion
-from backstay.adapters.policy import POLICY_FILE, SETTINGS_FILE, Policy
-from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.policy.admission import POLICY_FILE, SETTINGS_FILE, Policy
+from backstay.adapters.policy.crd_schema import Schema
+from backstay.adapters.policy.gates import PolicyError
+from backstay.adapters.registry.errors import RegistryUnavailableError
+from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.adapters.shipped import NotShippedError
 from backstay.cli import options
 from backstay.cli.trouble import ANSWER_IS_NO, NO_ANSWER, refuse

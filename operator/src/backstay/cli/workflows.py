@@ -2,7 +2,7 @@
 
 import re
 
-from backstay.adapters.giturl import without_user
+from backstay.adapters.git_url import without_user
 from backstay.adapters.shipped import shipped_files
 from backstay.cli.scaffold import ScaffoldError
 

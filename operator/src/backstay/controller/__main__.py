@@ -5,7 +5,7 @@ import sys
 
 import uvloop
 
-from backstay.adapters.kubernetes import ApiError
+from backstay.adapters.kubernetes.client import ApiError
 from backstay.adapters.recursion import make_room
 from backstay.adapters.shipped import NotShippedError
 from backstay.controller.operator import run

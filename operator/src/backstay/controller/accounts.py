@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from backstay.adapters.histograms import Histogram
-from backstay.adapters.prometheus import Place, Places, Value, Values
+from backstay.adapters.prometheus.client import Place, Places, Value, Values
+from backstay.adapters.prometheus.histograms import Histogram
 from backstay.controller.profiles import CounterPair
 from backstay.domain.observed import Backend
 from backstay.judge.arrays import Floats

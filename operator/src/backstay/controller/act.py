@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from backstay.adapters import manifests
-from backstay.adapters.kubernetes import (
+from backstay.adapters.kubernetes import manifests
+from backstay.adapters.kubernetes.client import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from backstay.adapters.prometheus import Prometheus, PrometheusUnavailableError, Reading
+from backstay.adapters.prometheus.client import Prometheus, PrometheusUnavailableError, Reading
 from backstay.controller import metrics
 from backstay.controller.background import Calm, at_once
 from backstay.controller.following import Following, Interest, Standing, follow, lateness

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backstay.adapters.histograms import Histogram, edges_of
-from backstay.adapters.prometheus import Place, Reading, Value, Values
+from backstay.adapters.prometheus.client import Place, Reading, Value, Values
+from backstay.adapters.prometheus.histograms import Histogram, edges_of
 from backstay.controller.accounts import Accounts, MisfitError
 from backstay.controller.learning import Past, learnable
 from backstay.controller.profiles import METRICS, CounterPair, Metrics

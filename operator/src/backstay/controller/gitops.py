@@ -15,14 +15,14 @@ from backstay.adapters.argocd import (
     sync_state,
     tracking_application,
 )
-from backstay.adapters.credentials import CredentialError
 from backstay.adapters.forge import ForgeRefused, ForgeUnavailable
-from backstay.adapters.gitcommand import GitError
-from backstay.adapters.gitlocate import Located
-from backstay.adapters.giturl import GitUrlError
-from backstay.adapters.kubernetes import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
-from backstay.adapters.registry import RegistryUnavailableError
-from backstay.adapters.versionfile import VersionFileError
+from backstay.adapters.git.command import GitError
+from backstay.adapters.git_url import GitUrlError
+from backstay.adapters.gitops.locate import Located
+from backstay.adapters.gitops.version_file import VersionFileError
+from backstay.adapters.kubernetes.client import APPLICATION, ApiError, Cluster, MissingKindError, NotFoundError
+from backstay.adapters.registry.errors import RegistryUnavailableError
+from backstay.adapters.secrets import CredentialError
 from backstay.controller import faults
 from backstay.controller.background import Background
 from backstay.controller.gitwriter import GitWriters

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from backstay.adapters.argocd import Source
-from backstay.adapters.changes import Change, ProposalOutcome
-from backstay.adapters.credentials import Credentials
 from backstay.adapters.forge import Forge
 from backstay.adapters.forge.choose import forge_of
-from backstay.adapters.git import Repository
-from backstay.adapters.gitlocate import Located
-from backstay.adapters.giturl import normalise_url
-from backstay.adapters.rollbackcommit import RollbackOutcome, RollbackRequest
+from backstay.adapters.forge.credentials import Credentials
+from backstay.adapters.git_url import normalise_url
+from backstay.adapters.gitops.changes import Change, ProposalOutcome
+from backstay.adapters.gitops.locate import Located
+from backstay.adapters.gitops.outcomes import RollbackOutcome
+from backstay.adapters.gitops.repository import Repository
+from backstay.adapters.messages.rollback_commit import RollbackRequest
 from backstay.controller import faults, metrics
 from backstay.controller.settings import Settings
 

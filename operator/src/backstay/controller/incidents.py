@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from backstay.adapters.incident import incident_of
+from backstay.adapters.messages.incident import incident_of
 from backstay.controller.background import Background
 from backstay.controller.gitops import PASSING, PERMANENT, GitOps
 from backstay.domain import observed

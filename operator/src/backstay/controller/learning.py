@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backstay.adapters.histograms import Histogram, edges_of
-from backstay.adapters.prometheus import Reading, Value
+from backstay.adapters.prometheus.client import Reading, Value
+from backstay.adapters.prometheus.histograms import Histogram, edges_of
 from backstay.controller.profiles import CounterPair
 from backstay.controller.sources import Buckets, Source, read_by, sources
 from backstay.domain.observed import Backend

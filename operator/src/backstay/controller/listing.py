@@ -1,7 +1,7 @@
 """Bringing the store in line with the API server by full listings."""
 
-from backstay.adapters.kubernetes import MODEL_DEPLOYMENT, Cluster, Kind
-from backstay.adapters.manifests import SELECTOR
+from backstay.adapters.kubernetes.client import MODEL_DEPLOYMENT, Cluster, Kind
+from backstay.adapters.kubernetes.manifests import SELECTOR
 from backstay.controller.store import Store
 
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from backstay.adapters.kubernetes import CONTROLLER_REVISION, DEPLOYMENT, SERVICE, Object
-from backstay.adapters.manifests import REVISION, backend_of, covers, others
-from backstay.adapters.plaintext import one_line
+from backstay.adapters.kubernetes.client import CONTROLLER_REVISION, DEPLOYMENT, SERVICE, Object
+from backstay.adapters.kubernetes.manifests import REVISION, backend_of, covers, others
+from backstay.adapters.messages.plaintext import one_line
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller.store import Children
 from backstay.domain.observed import Backend, Blocked, Route, Workload

@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 from prometheus_client import REGISTRY, start_http_server
 
-from backstay.adapters.kubernetes import (
+from backstay.adapters.kubernetes.client import (
     ACCESS_REVIEW,
     APPLICATION,
     CONFIG_MAP,
@@ -27,8 +27,8 @@ from backstay.adapters.kubernetes import (
     Kind,
     MissingKindError,
 )
-from backstay.adapters.manifests import SELECTOR
-from backstay.adapters.prometheus import Prometheus
+from backstay.adapters.kubernetes.manifests import SELECTOR
+from backstay.adapters.prometheus.client import Prometheus
 from backstay.adapters.shipped import PROMOTION_POLICY, shipped_files
 from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.controller import metrics

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from backstay.adapters.kubernetes import Kind, Object
+from backstay.adapters.kubernetes.client import Kind, Object
 
 # Those that are worked on now are looked at many times in a second.
 _UNPACKED = 256

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from backstay.adapters.prometheus import REVISIONS
+from backstay.adapters.prometheus.client import REVISIONS
 from backstay.domain.signals import Events, Measure, Profile
 
 # A pod that two jobs scrape, or two Prometheus servers, is one pod all the same.

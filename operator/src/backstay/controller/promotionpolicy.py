@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backstay.adapters.gates import Asked, PolicyError
+from backstay.adapters.policy.gates import Asked, PolicyError
 from backstay.domain.resource import ModelDeployment
 
 if TYPE_CHECKING:
-    from backstay.adapters.policy import Policy
+    from backstay.adapters.policy.admission import Policy
 
 
 class PromotionPolicy:
@@ -46,7 +46,7 @@ class PromotionPolicy:
     def _read(self) -> "Policy | None":
         if self._folder is None or not self._folder.is_dir():
             return None
-        from backstay.adapters.policy import Policy  # noqa: PLC0415 - CEL takes much memory, where nothing asks for it
+        from backstay.adapters.policy.admission import Policy  # noqa: PLC0415 - CEL takes much memory, where nothing asks for it
 
         self._shipped = self._shipped or Policy.shipped()
         try:

@@ -13,8 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, assert_never
 
 from backstay.adapters.argocd import Source
-from backstay.adapters.changes import Change, ProposalOutcome, Proposed, Unchanged
-from backstay.adapters.changetext import (
+from backstay.adapters.forge import Forge, Proposal, PullRequest, PullRequestState
+from backstay.adapters.git_url import normalise_url
+from backstay.adapters.gitops.changes import Change, ProposalOutcome, Proposed, Unchanged
+from backstay.adapters.gitops.locate import Located
+from backstay.adapters.gitops.outcomes import AlreadyDone, AlreadyGood, Missing, Refused, Superseded, Unavailable
+from backstay.adapters.gitops.version_file import VersionFile, VersionFileError, restore
+from backstay.adapters.messages.change import (
     ChangeKind,
     Evaluated,
     VersionChange,
@@ -23,14 +28,9 @@ from backstay.adapters.changetext import (
     change_message,
     change_title,
 )
-from backstay.adapters.forge import Forge, Proposal, PullRequest, PullRequestState
-from backstay.adapters.gitlocate import Located
-from backstay.adapters.giturl import normalise_url
-from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
-from backstay.adapters.registry import RegistryUnavailableError
-from backstay.adapters.registryaccess import RegistryAccess
-from backstay.adapters.rollbackcommit import AlreadyDone, AlreadyGood, Missing, Refused, Superseded, Unavailable
-from backstay.adapters.versionfile import VersionFile, VersionFileError, restore
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.errors import RegistryUnavailableError
+from backstay.adapters.registry.versions import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.controller.background import Background
 from backstay.controller.gitops import PASSING, PERMANENT, GitOps
 from backstay.controller.gitwriter import GitWriter

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from backstay.adapters import manifests
-from backstay.adapters.kubernetes import (
+from backstay.adapters.kubernetes import manifests
+from backstay.adapters.kubernetes.client import (
     MODEL_DEPLOYMENT,
     POD,
     ApiError,
@@ -18,7 +18,7 @@ from backstay.adapters.kubernetes import (
     RefusedError,
     UnavailableError,
 )
-from backstay.adapters.registry import RegistryUnavailableError
+from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import faults, metrics, observe
 from backstay.controller.act import BlockedError, Hands, PendingError

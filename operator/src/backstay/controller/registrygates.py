@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from backstay.adapters.gates import PolicyError, gates
-from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
-from backstay.adapters.registry import Registry, RegistryUnavailableError, rollback_tag
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.policy.gates import PolicyError, gates
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.aliases import Registry, rollback_tag
+from backstay.adapters.registry.errors import RegistryUnavailableError
+from backstay.adapters.registry.versions import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.controller import faults
 from backstay.controller.background import Background
 from backstay.controller.promotionpolicy import PromotionPolicy

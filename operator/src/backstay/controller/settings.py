@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
 from backstay.controller.writerules import EVERYTHING, VARIABLE, WriteRules
 
 

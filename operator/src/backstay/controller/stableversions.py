@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from backstay.adapters.registry import Registry, alias, promotion_tag
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.aliases import Registry, alias, promotion_tag
 from backstay.controller import faults
 from backstay.domain.resource import Key, ModelDeployment
 from backstay.domain.units import timestamp

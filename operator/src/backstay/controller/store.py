@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backstay.adapters.kubernetes import (
+from backstay.adapters.kubernetes.client import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
     HTTP_ROUTE,
@@ -16,7 +16,7 @@ from backstay.adapters.kubernetes import (
     Kind,
     Object,
 )
-from backstay.adapters.manifests import others, owner_of
+from backstay.adapters.kubernetes.manifests import others, owner_of
 from backstay.controller.packed import pack, unpack
 from backstay.controller.queue import Wake
 from backstay.domain.depth import too_deep

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from backstay.adapters.argocd import Source
-from backstay.adapters.changes import Proposed, Unchanged
 from backstay.adapters.forge import (
     AwaitingMerge,
     Forge,
@@ -21,19 +20,19 @@ from backstay.adapters.forge import (
     PullRequest,
     PullRequestState,
 )
-from backstay.adapters.rollbackcommit import (
+from backstay.adapters.gitops.changes import Proposed, Unchanged
+from backstay.adapters.gitops.outcomes import (
     AlreadyDone,
     AlreadyGood,
     Committed,
     Missing,
     Refused,
     RollbackOutcome,
-    RollbackRequest,
     Superseded,
     Unavailable,
-    rollback_message,
 )
-from backstay.adapters.rollbackproposal import branch_of, proposal_of
+from backstay.adapters.messages.rollback_commit import RollbackRequest, rollback_message
+from backstay.adapters.messages.rollback_proposal import branch_of, proposal_of
 from backstay.controller import faults
 from backstay.controller.gitwriter import GitWriters
 from backstay.domain import observed

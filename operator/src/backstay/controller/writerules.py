@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from backstay.adapters.argocd import Source
-from backstay.adapters.giturl import GitUrlError, normalise_url
+from backstay.adapters.git_url import GitUrlError, normalise_url
 from backstay.domain.resource import Key
 
 VARIABLE = "BACKSTAY_WRITE_RULES"

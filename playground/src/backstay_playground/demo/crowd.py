@@ -16,7 +16,7 @@ import yaml
 from kubernetes import client, config
 from rich.console import Console
 
-from backstay.adapters.versionfile import read_version_file
+from backstay.adapters.gitops.version_file import read_version_file
 from backstay_playground.demo import idle_server
 from backstay_playground.demo.clone import Clone
 from backstay_playground.demo.controller import metrics

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from backstay.adapters.registry import alias
+from backstay.adapters.registry.aliases import alias
 from backstay.domain.resource import Key
 from backstay_playground.demo.stage import MODEL, Target
 from backstay_playground.errors import PlaygroundError

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
-from backstay.adapters.versionfile import read_version_file, restore
+from backstay.adapters.gitops.version_file import read_version_file, restore
 from backstay_playground.demo.clone import Clone, cloned
 from backstay_playground.demo.traffic import Traffic, bodies
 from backstay_playground.demo.watcher import MODEL_DEPLOYMENTS, ROUTES, Watcher

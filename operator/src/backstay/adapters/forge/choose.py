@@ -1,7 +1,7 @@
 """Which forge a repository is at."""
 
-from backstay.adapters.credentials import Credential, Credentials
 from backstay.adapters.forge import Forge, ForgeRefused
+from backstay.adapters.forge.credentials import Credential, Credentials
 from backstay.adapters.forge.place import Place, host_and_path, usual_api
 
 KINDS = ("gitea", "github", "gitlab")

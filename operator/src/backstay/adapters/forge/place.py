@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from backstay.adapters.forge import ForgeRefused, ForgeUnavailable
-from backstay.adapters.giturl import normalise_url
+from backstay.adapters.git_url import normalise_url
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from backstay.adapters.kubernetes import Kind, Object
+from backstay.adapters.kubernetes.client import Kind, Object
 from backstay.domain.observed import Mark, Route, Weights
 from backstay.domain.resource import ModelDeployment
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from backstay.adapters.kubernetes import HTTP_ROUTE, Object
-from backstay.adapters.manifests import SERVICE_PORT, metadata, workload_name
+from backstay.adapters.kubernetes.client import HTTP_ROUTE, Object
+from backstay.adapters.kubernetes.manifests import SERVICE_PORT, metadata, workload_name
 from backstay.domain.observed import Backend, Mark, Route, Track, Weights
 from backstay.domain.resource import GROUP, ModelDeployment
 from backstay.domain.units import timestamp, unix

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.plainyaml import PlainYamlError, child, read
+from backstay.adapters.yaml_text.plain import PlainYamlError, child, read
 from backstay.cli.verifying.environments import APPLICATIONS, Environment
 from backstay.cli.verifying.findings import Finding
 

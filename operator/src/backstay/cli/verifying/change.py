@@ -5,8 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from backstay.adapters.gitobjects import TRAILERS
-from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file
+from backstay.adapters.git.objects import TRAILERS
+from backstay.adapters.gitops.version_file import VersionFile, VersionFileError, read_version_file
 from backstay.cli.verifying.environments import Checked
 
 _SECONDS = 60.0

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from backstay.adapters.changetext import evaluation_table
-from backstay.adapters.modelversion import RegisteredVersion
-from backstay.adapters.plaintext import code, inert, table
-from backstay.adapters.versionfile import VersionFile
+from backstay.adapters.gitops.version_file import VersionFile
+from backstay.adapters.messages.change import evaluation_table
+from backstay.adapters.messages.plaintext import code, inert, table
+from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.cli.verifying.environments import Checked
 from backstay.cli.verifying.findings import Finding, notes, to_mend
 from backstay.domain.resource import IDENTITY_FIELDS

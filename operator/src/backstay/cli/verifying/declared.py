@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.plainyaml import Document, PlainYamlError, read
-from backstay.adapters.versionfile import VersionFile, VersionFileError, read_version_file
+from backstay.adapters.gitops.version_file import VersionFile, VersionFileError, read_version_file
+from backstay.adapters.yaml_text.plain import Document, PlainYamlError, read
 from backstay.cli.verifying.findings import WrongError
 from backstay.domain.resource import GROUP, KIND
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.crd import Schema
-from backstay.adapters.gitlocate import USUAL_NAME
-from backstay.adapters.plainyaml import PlainYamlError, values
-from backstay.adapters.policy import Policy
-from backstay.adapters.render import RenderError, render
-from backstay.adapters.versionfile import VersionFile
+from backstay.adapters.gitops.locate import USUAL_NAME
+from backstay.adapters.gitops.render import RenderError, render
+from backstay.adapters.gitops.version_file import VersionFile
+from backstay.adapters.policy.admission import Policy
+from backstay.adapters.policy.crd_schema import Schema
+from backstay.adapters.yaml_text.plain import PlainYamlError, values
 from backstay.cli.verifying.declared import declared as read_declared
 from backstay.cli.verifying.findings import Finding, WrongError
 from backstay.cli.verifying.kustomizations import files as read_files

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from backstay.adapters.gitlocate import USUAL_NAME
-from backstay.adapters.plainyaml import PlainYamlError, documents
-from backstay.adapters.policy import Policy
-from backstay.adapters.rollbackcommit import ID_TRAILER
+from backstay.adapters.gitops.locate import USUAL_NAME
+from backstay.adapters.gitops.version_file import MOST_REJECTIONS, VersionFile
+from backstay.adapters.messages.rollback_commit import ID_TRAILER
+from backstay.adapters.policy.admission import Policy
 from backstay.adapters.shipped import PROMOTION_POLICY
-from backstay.adapters.versionfile import MOST_REJECTIONS, VersionFile
+from backstay.adapters.yaml_text.plain import PlainYamlError, documents
 from backstay.cli.verifying.change import Change
 from backstay.cli.verifying.environments import APPLICATIONS, Checked, Environment
 from backstay.cli.verifying.findings import Finding, Weight

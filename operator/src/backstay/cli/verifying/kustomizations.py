@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backstay.adapters.kustomization import KustomizationError, inputs
-from backstay.adapters.plainyaml import PlainYamlError, read
+from backstay.adapters.gitops.kustomization import KustomizationError, inputs
+from backstay.adapters.yaml_text.plain import PlainYamlError, read
 from backstay.cli.verifying.findings import WrongError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from backstay.adapters.plainyaml import Document, PlainYamlError, child, read
+from backstay.adapters.yaml_text.plain import Document, PlainYamlError, child, read
 from backstay.domain.resource import KIND
 
 _PART = re.compile(r"\[(\d+)\]|([^.\[\]]+)")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import typer
 
-from backstay.adapters.credentials import CredentialError
 from backstay.adapters.forge import ForgeError
 from backstay.adapters.forge.choose import forge_of
-from backstay.adapters.giturl import GitUrlError
+from backstay.adapters.git_url import GitUrlError
+from backstay.adapters.secrets import CredentialError
 from backstay.cli.options import Target
 from backstay.cli.place import place_of
 from backstay.cli.tokens import credentials_for, forge_kind

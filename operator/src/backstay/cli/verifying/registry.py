@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from backstay.adapters.gates import gates
-from backstay.adapters.modelversion import ModelRegistry, ModelVersionError, RegisteredVersion
-from backstay.adapters.policy import Policy
-from backstay.adapters.registryaccess import RegistryAccess
+from backstay.adapters.policy.admission import Policy
+from backstay.adapters.policy.gates import gates
+from backstay.adapters.registry.access import RegistryAccess
+from backstay.adapters.registry.versions import ModelRegistry, ModelVersionError, RegisteredVersion
 from backstay.cli.verifying.environments import Checked
 from backstay.cli.verifying.findings import Finding, Weight
 from backstay.domain.resource import ModelIdentity

@@ -1,0 +1,1 @@
+"""Git as a program: clones, commits, keys and signatures, without any knowledge of models."""

@@ -1,0 +1,1 @@
+"""Texts for people: commit messages, pull requests and issues. Words of others are made harmless here."""

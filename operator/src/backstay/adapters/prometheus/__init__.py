@@ -1,0 +1,1 @@
+"""Prometheus: raw counters and histograms by model and pod."""

@@ -1,0 +1,1 @@
+"""MLflow: versions, aliases and artifacts, and the credentials for each server."""

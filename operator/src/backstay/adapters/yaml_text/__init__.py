@@ -1,0 +1,1 @@
+"""YAML that others write: read with limits, checked strictly, edited without touching another byte."""
