@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from backstay.controller import metrics
-from backstay.controller.notifications import MOST_WAITING, Notifications
+from backstay.controller.runtime import metrics
+from backstay.controller.services.notifications import MOST_WAITING, Notifications
 from backstay.domain.actions import Announce, Severity
 from backstay.domain.resource import ModelDeployment
 

@@ -22,10 +22,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from backstay.adapters.prometheus.client import Place, Prometheus
 from backstay.adapters.prometheus.histograms import Histogram, edges_of
-from backstay.controller.evidence import EvidenceLoop
-from backstay.controller.following import Interest, Trial
-from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
-from backstay.controller.sources import Buckets, sources, templates
+from backstay.controller.evidence.following import Interest, Trial
+from backstay.controller.evidence.loop import EvidenceLoop
+from backstay.controller.evidence.profiles import METRICS, REQUESTS, CounterPair
+from backstay.controller.evidence.sources import Buckets, sources, templates
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Dependence, Key
 from backstay.domain.signals import Comparison, Events, Latency, OwnCounters, OwnHistogram, Profile, Signal

@@ -13,7 +13,7 @@ import pytest
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from backstay.controller.faults import WRITES
+from backstay.controller.runtime.faults import WRITES
 from backstay_playground.demo.controller import kill_controller, wait_for_controller
 from backstay_playground.demo.registry import stable_version
 from backstay_playground.demo.stage import MODEL, Pace, Stage

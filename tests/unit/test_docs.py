@@ -88,8 +88,8 @@ def words(node: ast.AST) -> set[str]:
 
 
 def stalled_reasons() -> set[str]:
-    """Collect what the code passes as ``stalled``, directly or by a local variable."""
-    reasons: set[str] = set()
+    """Collect what the code passes as ``stalled``, directly, by a local variable, or as what blocks pods."""
+    reasons = {word for call in calls("Blocked") for word in words(call.args[0])}
     for source in OPERATOR.rglob("*.py"):
         for function in ast.walk(ast.parse(source.read_text())):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -159,7 +159,7 @@ def test_every_reason_to_stall_says_what_to_do(reason: str) -> None:
 
 
 def test_the_reasons_are_found_in_the_code() -> None:
-    assert {"AwaitingSync", "Blocked", "MemoryUnavailable"} <= stalled_reasons()
+    assert {"AwaitingSync", "Blocked", "ImagePull", "MemoryUnavailable"} <= stalled_reasons()
 
 
 @pytest.mark.parametrize("variable", sorted(variables()))
@@ -167,7 +167,7 @@ def test_every_variable_is_in_the_reference(variable: str) -> None:
     assert f"`{variable}`" in REFERENCE
 
 
-@pytest.mark.parametrize("metric", metrics(OPERATOR / "backstay" / "controller" / "metrics.py"))
+@pytest.mark.parametrize("metric", metrics(OPERATOR / "backstay" / "controller" / "runtime" / "metrics.py"))
 def test_every_metric_of_the_controller_is_in_the_reference(metric: str) -> None:
     assert f"| `{metric}` |" in REFERENCE
 

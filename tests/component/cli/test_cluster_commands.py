@@ -15,9 +15,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from backstay.cli import act
 from backstay.cli.__main__ import app
-from backstay.cli.cluster import Models
+from backstay.cli.cluster import act
+from backstay.cli.cluster.client import Models
 
 pytestmark = pytest.mark.component
 

@@ -11,9 +11,9 @@ import pytest
 
 from backstay.adapters.registry.access import RegistryAccess
 from backstay.adapters.registry.aliases import rollback_tag
-from backstay.controller.background import Background
-from backstay.controller.promotionpolicy import PromotionPolicy
-from backstay.controller.registrygates import RegistryGates
+from backstay.controller.runtime.background import Background
+from backstay.controller.services.promotion_policy import PromotionPolicy
+from backstay.controller.services.registry_gates import RegistryGates
 from backstay.domain.observed import GatesAnswer, GatesAnswered, GatesUnasked, GatesUnavailable
 from backstay.domain.resource import Key, ModelDeployment
 from backstay.domain.status import RollbackRecord

@@ -13,7 +13,7 @@ from bad_changes import BAD
 from models_repository import DIGEST, MODEL, OTHER, PRODUCTION, REJECTED, VERSION, Repository, verify
 
 from backstay.adapters.policy.admission import Policy
-from backstay.controller.promotionpolicy import PromotionPolicy
+from backstay.controller.services.promotion_policy import PromotionPolicy
 from backstay.domain.resource import ModelDeployment
 
 pytestmark = pytest.mark.component

@@ -13,7 +13,7 @@ import pytest
 
 from backstay.adapters.gitops.outcomes import AlreadyDone, Committed, Refused, RollbackOutcome, Unavailable
 from backstay.adapters.gitops.version_file import read_version_file
-from backstay.controller.gitwriter import GitWriter
+from backstay.controller.services.git_writer import GitWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from backstay.cli.acting import NotNow, Set, Word, meaning
+from backstay.cli.cluster.acting import NotNow, Set, Word, meaning
 
 NAME = "fraud-production/fraud-detector"
 WHAT = f"version 8 of {NAME}"

@@ -6,8 +6,9 @@ import pytest
 import typer
 from rich.console import Console, RenderableType
 
-from backstay.cli import looking, rendering, screen, watch
-from backstay.cli.ending import Ending, ending
+from backstay.cli import screen
+from backstay.cli.cluster import looking, rendering, watch
+from backstay.cli.cluster.ending import Ending, ending
 from backstay.domain.units import unix
 
 NOW = unix("2026-03-01T10:00:00Z")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from backstay.adapters.gitops.version_file import read_version_file
 from backstay.cli.__main__ import app
-from backstay.cli.scaffold import Defaults, Model, ScaffoldError, model_files, repository_files
+from backstay.cli.start.scaffold import Defaults, Model, ScaffoldError, model_files, repository_files
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = Defaults(

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from backstay.controller import background
-from backstay.controller.background import Background
+from backstay.controller.runtime import background
+from backstay.controller.runtime.background import Background
 from backstay.domain.resource import Key
 
 KEY, OTHER = Key("prod", "fraud"), Key("prod", "churn")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from backstay.adapters.prometheus.client import Place, Problem, Reading, Value
-from backstay.controller.evidence import EvidenceLoop
-from backstay.controller.following import Following, Interest, Trial, follow
-from backstay.controller.profiles import REQUESTS, CounterPair
-from backstay.controller.record import Recorder
-from backstay.controller.sources import sources
+from backstay.controller.evidence.following import Following, Interest, Trial, follow
+from backstay.controller.evidence.loop import EvidenceLoop
+from backstay.controller.evidence.profiles import REQUESTS, CounterPair
+from backstay.controller.evidence.recorder import Recorder
+from backstay.controller.evidence.sources import sources
 from backstay.domain.observed import Backend
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import Comparison, Objective, Signal

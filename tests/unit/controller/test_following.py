@@ -9,9 +9,9 @@ import pytest
 
 from backstay.adapters.prometheus.client import Place, Reading
 from backstay.adapters.prometheus.histograms import Histogram
-from backstay.controller.following import Following, Interest, Trial, follow
-from backstay.controller.profiles import METRICS, REQUESTS, CounterPair
-from backstay.controller.sources import sources, steady
+from backstay.controller.evidence.following import Following, Interest, Trial, follow
+from backstay.controller.evidence.profiles import METRICS, REQUESTS, CounterPair
+from backstay.controller.evidence.sources import sources, steady
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Key
 from backstay.domain.signals import (

@@ -7,9 +7,9 @@ import pytest
 
 from backstay.adapters.prometheus.client import Place, Reading, Value
 from backstay.adapters.prometheus.histograms import Histogram
-from backstay.controller.learning import Past, learnable
-from backstay.controller.profiles import REQUESTS, CounterPair
-from backstay.controller.sources import Buckets, sources
+from backstay.controller.evidence.history import Past, learnable
+from backstay.controller.evidence.profiles import REQUESTS, CounterPair
+from backstay.controller.evidence.sources import Buckets, sources
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import Analysis, Dependence, Key
 from backstay.domain.signals import Comparison, Distribution, Latency, Measure, Objective, Signal

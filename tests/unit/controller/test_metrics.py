@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from backstay.controller import metrics
+from backstay.controller.runtime import metrics
 from backstay.domain.resource import Key
 from backstay.domain.status import Ended, Phase, RollbackRecord, RollbackState, RolloutState, Status, Verdict
 

@@ -6,7 +6,7 @@ import pytest
 
 from backstay.adapters.kubernetes.client import CONTROLLER_REVISION, DEPLOYMENT
 from backstay.controller.observe import plans, workloads
-from backstay.controller.store import Store
+from backstay.controller.runtime.store import Store
 from backstay.domain.resource import Key
 
 

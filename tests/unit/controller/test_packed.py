@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backstay.adapters.kubernetes.client import DEPLOYMENT, SERVICE, Kind
-from backstay.controller.packed import pack, unpack
+from backstay.controller.runtime.packed import pack, unpack
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

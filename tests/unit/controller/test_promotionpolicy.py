@@ -4,7 +4,7 @@ from pathlib import Path
 
 from test_decide import body
 
-from backstay.controller.promotionpolicy import PromotionPolicy
+from backstay.controller.services.promotion_policy import PromotionPolicy
 from backstay.domain.resource import ModelDeployment
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from backstay.controller.queue import WorkQueue
+from backstay.controller.runtime.queue import WorkQueue
 
 
 class Clock:

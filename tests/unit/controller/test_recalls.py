@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from test_decide import declared
 
-from backstay.controller import stableversions
-from backstay.controller.background import Background
-from backstay.controller.gitops import GitOps
-from backstay.controller.settings import Settings
+from backstay.controller.runtime.background import Background
+from backstay.controller.runtime.settings import Settings
+from backstay.controller.services import stable_versions as stableversions
+from backstay.controller.services.gitops import GitOps
 from backstay.domain.observed import NeverServed, NotRecalled, ServedBefore
 from backstay.domain.resource import Key
 

@@ -10,8 +10,8 @@ from test_decide import declared
 
 from backstay.adapters.registry.access import RegistryAccess
 from backstay.adapters.registry.errors import RegistryUnavailableError
-from backstay.controller import stableversions
-from backstay.controller.stableversions import StableVersions
+from backstay.controller.services import stable_versions as stableversions
+from backstay.controller.services.stable_versions import StableVersions
 from backstay.domain.resource import Key, ModelDeployment
 
 

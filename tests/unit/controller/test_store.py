@@ -7,7 +7,7 @@ import pytest
 from test_decide import body as declared_body
 
 from backstay.adapters.kubernetes.client import DEPLOYMENT, MODEL_DEPLOYMENT
-from backstay.controller.store import Store
+from backstay.controller.runtime.store import Store
 from backstay.domain.resource import ABORT, Key
 from backstay.domain.status import RollbackRecord, RollbackState, RolloutState, Status
 

@@ -3,7 +3,7 @@
 import pytest
 
 from backstay.adapters.argocd import Source
-from backstay.controller.writerules import EVERYTHING, WriteRules
+from backstay.controller.runtime.write_rules import EVERYTHING, WriteRules
 from backstay.domain.resource import Key
 
 RULES = """

@@ -11,7 +11,7 @@ from backstay.adapters.registry.aliases import Registry
 from backstay.adapters.registry.errors import RegistryUnavailableError, RegistryUrlError
 from backstay.adapters.registry.versions import ModelRegistry
 from backstay.cli.options import registry_access
-from backstay.controller.settings import Settings
+from backstay.controller.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 OURS = "Bearer ours"

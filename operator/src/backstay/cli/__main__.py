@@ -6,18 +6,18 @@ from pathlib import Path
 import typer
 
 from backstay.adapters.recursion import make_room
-from backstay.cli.act import abort, approve, pause, resume, skip
-from backstay.cli.bump import bump
-from backstay.cli.diff import diff
-from backstay.cli.init import add, init
-from backstay.cli.judge import judge
-from backstay.cli.plan import plan
-from backstay.cli.promote import promote
-from backstay.cli.retry import retry
-from backstay.cli.rollback import rollback
-from backstay.cli.status import history, status
-from backstay.cli.verify import verify
-from backstay.cli.watch import watch
+from backstay.cli.cluster.act import abort, approve, pause, resume, skip
+from backstay.cli.cluster.status import history, status
+from backstay.cli.cluster.watch import watch
+from backstay.cli.git.bump import bump
+from backstay.cli.git.diff import diff
+from backstay.cli.git.promote import promote
+from backstay.cli.git.retry import retry
+from backstay.cli.git.rollback import rollback
+from backstay.cli.judging.judge import judge
+from backstay.cli.judging.plan import plan
+from backstay.cli.start.init import add, init
+from backstay.cli.verifying.verify import verify
 
 app = typer.Typer(
     name="backstay",

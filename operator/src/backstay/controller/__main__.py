@@ -9,7 +9,7 @@ from backstay.adapters.kubernetes.client import ApiError
 from backstay.adapters.recursion import make_room
 from backstay.adapters.shipped import NotShippedError
 from backstay.controller.operator import run
-from backstay.controller.settings import Settings
+from backstay.controller.runtime.settings import Settings
 
 # So often, in seconds, a thread that reads a large answer of Prometheus lets the loop go on. The loop does many small
 # things, and would wait for Python's usual 5 ms before each of them.

@@ -20,13 +20,14 @@ from backstay.adapters.kubernetes.client import (
     Object,
 )
 from backstay.adapters.traffic import TrafficProvider
-from backstay.controller import faults, observe
-from backstay.controller.gitops import GitOps
-from backstay.controller.incidents import Incidents
-from backstay.controller.listing import list_into
-from backstay.controller.promotions import Promotions
-from backstay.controller.registrygates import RegistryGates
-from backstay.controller.store import Children, Store
+from backstay.controller import observe
+from backstay.controller.runtime import faults
+from backstay.controller.runtime.listing import list_into
+from backstay.controller.runtime.store import Children, Store
+from backstay.controller.services.gitops import GitOps
+from backstay.controller.services.incidents import Incidents
+from backstay.controller.services.promotions import Promotions
+from backstay.controller.services.registry_gates import RegistryGates
 from backstay.domain.actions import (
     Action,
     Announce,

@@ -8,7 +8,7 @@ from backstay.adapters.kubernetes.client import CONTROLLER_REVISION, DEPLOYMENT,
 from backstay.adapters.kubernetes.manifests import REVISION, backend_of, covers, others
 from backstay.adapters.messages.plaintext import one_line
 from backstay.adapters.traffic import TrafficProvider
-from backstay.controller.store import Children
+from backstay.controller.runtime.store import Children
 from backstay.domain.observed import Backend, Blocked, Route, Workload
 from backstay.domain.resource import ModelDeployment, Plan, plan_of
 

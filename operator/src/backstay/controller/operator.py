@@ -31,21 +31,21 @@ from backstay.adapters.kubernetes.manifests import SELECTOR
 from backstay.adapters.prometheus.client import Prometheus
 from backstay.adapters.shipped import PROMOTION_POLICY, shipped_files
 from backstay.adapters.traffic.gateway_api import GatewayApi
-from backstay.controller import metrics
-from backstay.controller.background import Background
-from backstay.controller.evidence import EvidenceLoop
-from backstay.controller.gitops import GitOps
-from backstay.controller.incidents import Incidents
-from backstay.controller.listing import list_into
-from backstay.controller.notifications import Notifications
-from backstay.controller.promotionpolicy import PromotionPolicy
-from backstay.controller.promotions import Promotions
-from backstay.controller.queue import WorkQueue
+from backstay.controller.evidence.loop import EvidenceLoop
+from backstay.controller.evidence.recorder import Recorder
 from backstay.controller.reconcile import Reconciler
-from backstay.controller.record import Recorder
-from backstay.controller.registrygates import RegistryGates
-from backstay.controller.settings import Settings
-from backstay.controller.store import CHILDREN, Store
+from backstay.controller.runtime import metrics
+from backstay.controller.runtime.background import Background
+from backstay.controller.runtime.listing import list_into
+from backstay.controller.runtime.queue import WorkQueue
+from backstay.controller.runtime.settings import Settings
+from backstay.controller.runtime.store import CHILDREN, Store
+from backstay.controller.services.gitops import GitOps
+from backstay.controller.services.incidents import Incidents
+from backstay.controller.services.notifications import Notifications
+from backstay.controller.services.promotion_policy import PromotionPolicy
+from backstay.controller.services.promotions import Promotions
+from backstay.controller.services.registry_gates import RegistryGates
 from backstay.domain.resource import GROUP, Key
 
 _LOG = logging.getLogger(__name__)

@@ -20,20 +20,21 @@ from backstay.adapters.kubernetes.client import (
 )
 from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.adapters.traffic import TrafficProvider
-from backstay.controller import faults, metrics, observe
+from backstay.controller import observe
 from backstay.controller.act import BlockedError, Hands, PendingError
-from backstay.controller.evidence import EvidenceLoop
-from backstay.controller.following import Interest, Trial
-from backstay.controller.gitops import GitOps
-from backstay.controller.incidents import Incidents
-from backstay.controller.notifications import Notifications
+from backstay.controller.evidence.following import Interest, Trial
+from backstay.controller.evidence.loop import EvidenceLoop
 from backstay.controller.pods import with_pods
-from backstay.controller.promotionpolicy import PromotionPolicy
-from backstay.controller.promotions import Promotions
-from backstay.controller.queue import WorkQueue
-from backstay.controller.registrygates import RegistryGates
-from backstay.controller.settings import Settings
-from backstay.controller.store import Children, Snapshot, Store
+from backstay.controller.runtime import faults, metrics
+from backstay.controller.runtime.queue import WorkQueue
+from backstay.controller.runtime.settings import Settings
+from backstay.controller.runtime.store import Children, Snapshot, Store
+from backstay.controller.services.gitops import GitOps
+from backstay.controller.services.incidents import Incidents
+from backstay.controller.services.notifications import Notifications
+from backstay.controller.services.promotion_policy import PromotionPolicy
+from backstay.controller.services.promotions import Promotions
+from backstay.controller.services.registry_gates import RegistryGates
 from backstay.domain.actions import Announce, Decision, ShiftTraffic
 from backstay.domain.conditions import conditions
 from backstay.domain.decide import decide

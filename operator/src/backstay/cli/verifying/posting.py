@@ -8,9 +8,9 @@ from backstay.adapters.forge import ForgeError
 from backstay.adapters.forge.choose import forge_of
 from backstay.adapters.git_url import GitUrlError
 from backstay.adapters.secrets import CredentialError
+from backstay.cli.git.place import place_of
+from backstay.cli.git.tokens import credentials_for, forge_kind
 from backstay.cli.options import Target
-from backstay.cli.place import place_of
-from backstay.cli.tokens import credentials_for, forge_kind
 from backstay.cli.verifying.comment import MARKER
 
 

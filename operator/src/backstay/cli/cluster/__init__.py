@@ -1,0 +1,1 @@
+"""Commands that look at ModelDeployments in a cluster and act on their rollouts."""

@@ -1,0 +1,1 @@
+"""Commands that replay a verdict and plan a rollout."""

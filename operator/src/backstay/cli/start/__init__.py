@@ -1,0 +1,1 @@
+"""Commands that start a GitOps repository and add models to it."""

@@ -1,0 +1,1 @@
+"""What is asked and told beside the reconciles: Git, registry, forge, Argo CD, people."""
