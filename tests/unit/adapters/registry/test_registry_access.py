@@ -13,7 +13,7 @@ from backstay.adapters.registry.versions import ModelRegistry
 from backstay.cli.options import registry_access
 from backstay.controller.runtime.settings import Settings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 OURS = "Bearer ours"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backstay.adapters.gitops.kustomization import KustomizationError, inputs
 from backstay.adapters.yaml_text.strict import StrictYamlError, compose, write
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 FILES = {
     "base/kustomization.yaml": "resources: [deployment.yaml]\n",
     "base/deployment.yaml": "kind: ModelDeployment\n",

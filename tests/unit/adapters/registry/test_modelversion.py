@@ -22,7 +22,7 @@ from backstay.adapters.registry.versions import (
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity
 from backstay_serving.digest import artifact_digest as checked_by_the_server
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CRD = yaml.safe_load((ROOT / "operator" / "config" / "crd" / "modeldeployments.yaml").read_text())
 MODEL: dict[str, Any] = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][
     "model"

@@ -1,7 +1,6 @@
 """A registry, another host, and an environment full of credentials."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from registry_servers import Server, running
@@ -20,10 +19,10 @@ def evil() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Fill the environment with credentials, each of which MLflow's client sends to any server."""
-    home = tmp_path / "home"
-    (home / ".mlflow").mkdir(parents=True)
+    home = tmp_path_factory.mktemp("home")
+    (home / ".mlflow").mkdir()
     (home / ".mlflow" / "credentials").write_text(
         "[mlflow]\nmlflow_tracking_username = file\nmlflow_tracking_password = leak\n"
     )

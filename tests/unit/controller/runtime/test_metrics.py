@@ -13,7 +13,7 @@ from backstay.controller.runtime import metrics
 from backstay.domain.resource import Key
 from backstay.domain.status import Ended, Phase, RollbackRecord, RollbackState, RolloutState, Status, Verdict
 
-DOCUMENTED = Path(__file__).parents[3] / "docs" / "reference.md"
+DOCUMENTED = Path(__file__).parents[4] / "docs" / "reference.md"
 ROLLOUT = RolloutState(id="2-1", revision="bbb", version="2", started_at=10.0)
 RECORD = RollbackRecord(
     rollout="2-1",
