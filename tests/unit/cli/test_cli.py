@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from backstay.cli.__main__ import app
+from backstay.cli.__main__ import PANELS, Command, app
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,6 +79,38 @@ def test_the_module_runs_by_itself() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0
     assert "plan" in result.stdout
+
+
+COMMANDS = [command for commands in PANELS.values() for command in commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_list_says_of_each_command_what_its_own_help_says(command: Command) -> None:
+    own = command.load()
+    assert own.name == command.name
+    assert " ".join(own.help.split("\n\n")[0].split()) == command.help
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    script = (
+        "import sys; from backstay.cli.__main__ import app; app(['--help'], standalone_mode=False); "
+        "heavy = {'numpy', 'celpy', 'git', 'kubernetes', 'mlflow', 'jsonschema', 'github', 'gitlab'}; "
+        "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_command_that_does_not_exist_is_named_with_one_that_does() -> None:
+    result = run("statsu")
+    assert result.exit_code == 2
+    assert "Did you mean 'status'" in result.stderr
+
+
+def test_the_options_of_a_command_are_completed() -> None:
+    words = {"_BACKSTAY_COMPLETE": "complete_bash", "COMP_WORDS": "backstay plan --al", "COMP_CWORD": "2"}
+    result = CliRunner(env=words).invoke(app, prog_name="backstay")
+    assert result.stdout.split() == ["--alpha"]
 
 
 def test_a_plan_says_what_is_found_and_what_cannot_be_seen() -> None:
