@@ -83,7 +83,7 @@ bench-judge: setup ## The judge beside others on simulated rollouts, written to 
 
 lock: ## Pin the Python packages again, with hashes (needs uv)
 	$(UV_COMPILE) --extra test pyproject.toml --output-file requirements/dev.txt
-	$(UV_COMPILE) pyproject.toml --output-file requirements/controller.txt
+	$(UV_COMPILE) --extra controller pyproject.toml --output-file requirements/controller.txt
 	$(UV_COMPILE) --extra serving pyproject.toml --output-file requirements/serving.txt
 	$(UV_COMPILE) requirements/bench-mlserver.in --output-file requirements/bench-mlserver.txt
 

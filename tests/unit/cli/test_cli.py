@@ -1,8 +1,10 @@
 """The command, as a person or a script meets it."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,18 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
         "import sys; from backstay.cli.__main__ import app; app(['--help'], standalone_mode=False); "
         "heavy = {'numpy', 'celpy', 'git', 'kubernetes', 'mlflow', 'jsonschema', 'github', 'gitlab'}; "
         "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_command_needs_nothing_that_only_the_controller_has() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = [re.split("[>=]", entry)[0].replace("-", "_") for entry in settings["optional-dependencies"]["controller"]]
+    assert "kopf" in extra
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({extra})); from backstay.cli.__main__ import PANELS; "
+        "[command.load() for commands in PANELS.values() for command in commands]"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
