@@ -1,9 +1,8 @@
 """One look at one ModelDeployment: observe, decide, do, remember."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any
 
 from backstay.adapters.kubernetes import manifests
@@ -22,8 +21,8 @@ from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import observe
 from backstay.controller.act import BlockedError, Hands, PendingError
-from backstay.controller.evidence.following import Interest, Trial
 from backstay.controller.evidence.loop import EvidenceLoop
+from backstay.controller.interest import interest_in
 from backstay.controller.pods import with_pods
 from backstay.controller.runtime import faults, metrics
 from backstay.controller.runtime.queue import WorkQueue
@@ -38,12 +37,9 @@ from backstay.controller.services.registry_gates import RegistryGates
 from backstay.domain.actions import Announce, Decision, ShiftTraffic
 from backstay.domain.conditions import conditions
 from backstay.domain.decide import decide
-from backstay.domain.observed import Backend, Observed, Route, Track, Workload
-from backstay.domain.resource import GROUP, KIND, VERSION, ApprovalStep, Key, ModelDeployment, Plan, Step, WeightStep
-from backstay.domain.split import FULL
+from backstay.domain.observed import Backend, Observed, Workload
+from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment
 from backstay.domain.status import Phase, Status
-from backstay.judge.memory import Memory, edges_of
-from backstay.judge.panel import panel_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -337,54 +333,14 @@ class Reconciler:
 
     def _follow(self, desired: ModelDeployment, status: Status, seen: Observed) -> None:
         """Tell the evidence loop what has to be read from now on."""
-        key, rollout = desired.key, status.rollout
-        route = seen.route
-        idle = {b.revision for b in seen.workloads if route is not None and b in route.weights and not route.weights[b]}
-        if rollout is None and not idle:
-            self._evidence.forget(key)
-            return
-        revisions = {backend.revision for backend in seen.workloads} | idle
-        if rollout is None:
-            plan = desired.plan
-            interest = Interest(plan.analysis, frozenset(revisions), None, Memory())
-        else:
-            plan = seen.plans.get(rollout.revision, desired.plan)
-            revisions.add(rollout.revision)
-            memory = _memory(key, status, plan)
-            interest = Interest(plan.analysis, frozenset(revisions), self._trial(key, status, plan, seen), memory)
-        self._evidence.watch(key, interest)
-
-    def _trial(self, key: Key, status: Status, plan: Plan, seen: Observed) -> Trial | None:
-        rollout, stable = status.rollout, status.stable
-        if rollout is None:
-            return None
-        canary = Backend(rollout.revision)
-        wanted = [canary]
-        fresh = plan.rollout.baseline and stable is not None
-        baseline = Backend(stable.revision, Track.BASELINE) if stable and fresh else None
-        if baseline is not None and baseline in seen.workloads:
-            wanted.append(baseline)
-        before_full = list(takewhile(lambda step: not _is_full(step), plan.rollout.steps))
-        compared = any(not isinstance(step, ApprovalStep) for step in before_full)
+        key = desired.key
         # Where the step's begin is not remembered, its weight may be on the route from before this start.
-        began = rollout.step_since or self._started_at
-        return Trial(
-            rollout=rollout.id,
-            stable=stable.revision if stable else "",
-            canary=rollout.revision,
-            step=rollout.step,
-            opening=all(isinstance(step, ApprovalStep) for step in plan.rollout.steps[: rollout.step]),
-            changed_at=max(began, self._shifted.get(key, 0.0)),
-            warm_until=rollout.ramp_since + plan.rollout.warmup,
-            baseline=fresh,
-            comparable=stable is not None and not rollout.alone and compared,
-            pods={backend: max(seen.ready(backend), 1) for backend in wanted},
-            steps=max(len(before_full), 1),
-            began=rollout.started_at,
-            planned=_share(seen.route, canary),
-            stable_pods=max(seen.ready(Backend(stable.revision)), 1) if stable else 0,
-            demanded=0 if rollout.alone else _demanded(plan.rollout.steps, rollout.step),
-        )
+        began = (status.rollout.step_since if status.rollout else 0.0) or self._started_at
+        interest = interest_in(desired, status, seen, changed_at=max(began, self._shifted.get(key, 0.0)))
+        if interest is None:
+            self._evidence.forget(key)
+        else:
+            self._evidence.watch(key, interest)
 
     def _forget(self, key: Key) -> None:
         self._evidence.forget(key)
@@ -398,31 +354,6 @@ class Reconciler:
         self._uids.pop(key, None)
         self._written.pop(key, None)
         self._drained.pop(key, None)
-
-
-def _memory(key: Key, status: Status, plan: Plan) -> Memory:
-    """Read what the judge remembers; where people have spoilt it, the evidence begins anew."""
-    try:
-        return Memory.of(status.analysis, panel_of(plan.analysis, edges_of(status.analysis)))
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        _LOG.warning("%s: status.analysis cannot be read (%r), so its evidence begins anew", key, problem)
-        return Memory()
-
-
-def _is_full(step: Step) -> bool:
-    return isinstance(step, WeightStep) and step.weight == FULL
-
-
-def _demanded(steps: Sequence[Step], index: int) -> int:
-    """Return the requests that a step asks for before it may end."""
-    step = steps[min(index, len(steps) - 1)]
-    return 0 if isinstance(step, ApprovalStep) else step.min_requests
-
-
-def _share(route: Route | None, backend: Backend) -> float:
-    """Return a backend's share of the weights of a route; 0 where it has none."""
-    total = sum(route.weights.values()) if route else 0
-    return route.weights.get(backend, 0) / total if route and total else 0.0
 
 
 def _essence(status: Status) -> Any:

@@ -1,6 +1,5 @@
 """One reading for many models: judged in one go, each as it would be alone."""
 
-import asyncio
 import json
 import math
 from dataclasses import replace
@@ -383,51 +382,3 @@ async def test_while_prometheus_is_away_it_is_asked_every_second_for_the_tick_th
     loop.watch(KEYS[0], Interest(analysis, frozenset(), model.trial, Memory(tick=150.0)))
     await loop._tick(30.0, 180.0)  # noqa: SLF001 - what the loop does when a tick is due
     assert loop._next(30.0) == (201.0, 180.0, 30.0)  # noqa: SLF001 - when it asks next
-
-
-async def test_who_waits_for_a_crowds_end_waits_for_a_tick_at_which_nobody_fails_and_for_the_drains() -> None:
-    now, drained, ended = 100.0, asyncio.Event(), list[float]()
-
-    async def calm(patience: float) -> None:
-        assert 0 < patience <= 30
-        await drained.wait()
-
-    loop = EvidenceLoop(None, Woken(), lambda: now, calm=calm)
-
-    async def wait() -> None:
-        await loop.settled()
-        ended.append(now)
-
-    async def tick(at: float, failed: int) -> None:
-        loop._count_failed(failed, 2.0, at)  # noqa: SLF001 - the end of a tick
-        await asyncio.sleep(0)
-
-    await tick(100.0, 2)
-    await wait()
-    assert ended == [100.0]
-    await tick(102.0, 3)
-    waiting = asyncio.create_task(wait())
-    # Another part of the same tick, a straggler, another interval's tick.
-    await tick(102.0, 0)
-    await tick(104.0, 1)
-    loop._count_failed(0, 15.0, 105.0)  # noqa: SLF001 - the end of a tick
-    await asyncio.sleep(0.01)
-    assert not waiting.done()
-    await tick(106.0, 0)
-    await asyncio.sleep(0.01)
-    assert not waiting.done()
-    drained.set()
-    await asyncio.wait_for(waiting, 1.0)
-
-
-async def test_nobody_waits_for_a_crowds_end_for_longer_than_half_a_minute() -> None:
-    now = 100.0
-    loop = EvidenceLoop(None, Woken(), lambda: now)
-    loop._count_failed(3, 2.0, 100.0)  # noqa: SLF001 - the end of a tick
-    now = 131.0
-    await asyncio.wait_for(loop.settled(), 1.0)
-    # What was left of it does not hold up what comes later.
-    loop._count_failed(1, 2.0, 132.0)  # noqa: SLF001 - the end of a tick
-    loop._count_failed(3, 5.0, 132.0)  # noqa: SLF001 - the end of a tick
-    loop._count_failed(0, 5.0, 137.0)  # noqa: SLF001 - the end of a tick
-    await asyncio.wait_for(loop.settled(), 1.0)

@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from backstay.adapters.prometheus.client import Prometheus, PrometheusUnavailableError, Reading
+from backstay.controller.evidence.failure_burst import FailureBurst
 from backstay.controller.evidence.following import Following, Interest, Standing, follow, lateness
 from backstay.controller.evidence.profiles import SHARED
 from backstay.controller.evidence.recorder import Recorder
@@ -49,10 +49,6 @@ _DRAINS_FIRST = 10.0
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
 _PROGRESS_RATE = 10.0
 _PROGRESS_EVERY = 5.0
-# So many models that fail at one tick are a crowd: something that they share broke, and more may follow.
-_CROWD = 3
-# The longest that anything waits for a crowd's end after such a tick, in seconds.
-_CROWD_PATIENCE = 30.0
 
 
 class EvidenceLoop:
@@ -81,11 +77,7 @@ class EvidenceLoop:
         self._new_at = 0.0
         # What the last tick failed with: it is told once, not every tick.
         self._problem = ""
-        # The tick at which a crowd failed or somebody after it, by interval; and when a crowd did last.
-        self._crowds: dict[float, float] = {}
-        self._crowd_at = 0.0
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._burst = FailureBurst(clock, calm)
 
     def watch(self, key: Key, interest: Interest) -> None:
         """Follow a model from now on."""
@@ -128,15 +120,8 @@ class EvidenceLoop:
         return followed is not None and followed.is_quiet(backend, drained_at, self._clock())
 
     async def settled(self) -> None:
-        """Wait, where a crowd fails, until a tick finds nobody else failing and all are drained.
-
-        For half a minute at most after the tick at which many failed.
-        """
-        until = self._crowd_at + _CROWD_PATIENCE
-        if until > self._clock():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), until - self._clock())
-            await self._calm(max(until - self._clock(), 0.0))
+        """Wait for the end of a burst of failures; see `failure_burst`."""
+        await self._burst.wait()
 
     def healthy(self, patience: float = 60.0) -> bool:
         """Tell whether ticks are taken as they come due."""
@@ -191,7 +176,7 @@ class EvidenceLoop:
             # What could not be read last time has ticks to make good, which the others are not to be asked for again.
             for group in ([f for f in ready if not f.unavailable], [f for f in ready if f.unavailable]):
                 failed += await self._take_missed(group, interval, due)
-            self._count_failed(failed, interval, due)
+            self._burst.count(failed, interval=interval, tick=due)
             self.last_tick = self._clock()
             refused = [followed.unavailable for followed in self._still(ready)]
             self._note(refused[0] if refused and all(refused) else "", self.last_tick - begun)
@@ -271,20 +256,6 @@ class EvidenceLoop:
                 count += failed and not failed_before
                 self._wake(followed.key, urgent=failed)
         return count
-
-    def _count_failed(self, count: int, interval: float, tick: float) -> None:
-        """Note at a tick whether a crowd fails, or somebody still after it; the tick may be read in several parts."""
-        if self._clock() > self._crowd_at + _CROWD_PATIENCE:
-            self._crowds.clear()
-        if count >= _CROWD or (count and interval in self._crowds):
-            self._crowds[interval] = tick
-            self._settled.clear()
-        elif self._crowds.get(interval, tick) < tick:
-            del self._crowds[interval]
-        if count >= _CROWD:
-            self._crowd_at = self._clock()
-        if not self._crowds:
-            self._settled.set()
 
     def _wake_for_progress(self, group: list[Following], seconds: float) -> None:
         """Wake what drains, and in turn as many of the others as may write their progress in so many seconds."""
