@@ -7,8 +7,8 @@ never a rollback. No answer is never a pass.
 from backstay.domain import rollback, rollout
 from backstay.domain.actions import AskGates
 from backstay.domain.observed import GatesAnswered, GatesUnasked, GatesUnavailable
-from backstay.domain.resource import OnGateFailure
 from backstay.domain.rollback import Failure
+from backstay.domain.rules import OnGateFailure
 from backstay.domain.split import split
 from backstay.domain.status import Gate, Phase, RolloutState
 from backstay.domain.turn import Turn

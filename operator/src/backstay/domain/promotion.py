@@ -14,7 +14,7 @@ from backstay.domain.observed import (
     PromotionRefused,
     PromotionWithdrawn,
 )
-from backstay.domain.resource import Promotion
+from backstay.domain.rules import Promotion
 from backstay.domain.status import Phase, PromotionRecord, PromotionState, Served
 from backstay.domain.turn import Turn
 from backstay.domain.units import timestamp

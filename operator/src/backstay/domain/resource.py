@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 from backstay.domain.depth import DEEPEST, too_deep
+from backstay.domain.rules import Incident, Merge, OnGateFailure, OnInconclusive, Promotion, RollbackPolicy, WriteBack
 from backstay.domain.signals import DEFAULT_SIGNAL, Profile, Signal, signal_of
 from backstay.domain.units import seconds
 
@@ -123,14 +123,6 @@ class ApprovalStep:
 Step = WeightStep | ShadowStep | ApprovalStep
 
 
-class OnInconclusive(StrEnum):
-    """What happens when the deadline passes and the evidence says neither yes nor no."""
-
-    HOLD = "hold"
-    ROLLBACK = "rollback"
-    PROMOTE = "promote"
-
-
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """How a version is taken to full traffic; times in seconds.
@@ -147,52 +139,6 @@ class Rollout:
     on_inconclusive: OnInconclusive = OnInconclusive.HOLD
     rescue_after: float = 120.0
     max_restarts: int = 0
-
-
-class WriteBack(StrEnum):
-    """How Git gets the previous version back: on the branch itself, or by a pull request."""
-
-    COMMIT = "commit"
-    PULL_REQUEST = "pullRequest"
-
-
-class Merge(StrEnum):
-    """Who merges a rollback's pull request: Backstay as soon as the forge allows it, or people."""
-
-    AUTOMATIC = "automatic"
-    MANUAL = "manual"
-
-
-class Incident(StrEnum):
-    """Where each rollback is put on record for people: nowhere, or as an issue at the forge."""
-
-    NONE = "none"
-    ISSUE = "issue"
-
-
-@dataclass(frozen=True, slots=True)
-class RollbackPolicy:
-    """What happens to Git when a version fails, and how long (seconds) the one before a promotion stays warm."""
-
-    write_back: WriteBack = WriteBack.COMMIT
-    merge: Merge = Merge.AUTOMATIC
-    warm_for: float = 86400.0
-    incident: Incident = Incident.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """Where a version goes that has served ``after`` seconds: the next environment's folder, seen from this one's."""
-
-    to: str
-    after: float
-
-
-class OnGateFailure(StrEnum):
-    """What happens to a version that the registry does not let through: it waits, or Git goes back."""
-
-    HOLD = "hold"
-    ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from backstay.domain.observed import (
     WriteRefused,
     Written,
 )
-from backstay.domain.resource import Incident, Rejection
+from backstay.domain.resource import Rejection
+from backstay.domain.rules import Incident
 from backstay.domain.split import split
 from backstay.domain.status import (
     REJECTED_LENGTH,

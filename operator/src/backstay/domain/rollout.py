@@ -4,11 +4,7 @@ from dataclasses import replace
 
 from backstay.domain import rescue, restarts, rollback
 from backstay.domain.actions import KeepPlan, LocateSource
-from backstay.domain.resource import (
-    ABORT,
-    ModelDeployment,
-    Plan,
-)
+from backstay.domain.resource import ABORT, ModelDeployment, Plan
 from backstay.domain.rollback import Failure
 from backstay.domain.status import Ended, RolloutState, Verdict
 from backstay.domain.steps import StepMachine, evidence_of

@@ -6,18 +6,9 @@ from enum import Enum
 from backstay.domain import deadline, restarts, rollback, startup
 from backstay.domain.actions import EnsureWorkload, KeepPlan, RememberStable
 from backstay.domain.observed import Backend, Evidence, Track
-from backstay.domain.resource import (
-    APPROVE,
-    PAUSE,
-    SKIP,
-    ApprovalStep,
-    OnInconclusive,
-    Plan,
-    ShadowStep,
-    Step,
-    WeightStep,
-)
+from backstay.domain.resource import APPROVE, PAUSE, SKIP, ApprovalStep, Plan, ShadowStep, Step, WeightStep
 from backstay.domain.rollback import Failure
+from backstay.domain.rules import OnInconclusive
 from backstay.domain.split import FULL, pods, split
 from backstay.domain.startup import Missing
 from backstay.domain.status import Ended, Phase, RolloutState, Served, Verdict

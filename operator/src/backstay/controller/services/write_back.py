@@ -36,7 +36,8 @@ from backstay.adapters.messages.rollback_proposal import branch_of, proposal_of
 from backstay.controller.runtime import faults
 from backstay.controller.services.git_writer import GitWriters
 from backstay.domain import observed
-from backstay.domain.resource import Merge, ModelDeployment, ModelIdentity, RollbackPolicy, WriteBack
+from backstay.domain.resource import ModelDeployment, ModelIdentity
+from backstay.domain.rules import Merge, RollbackPolicy, WriteBack
 from backstay.domain.status import RollbackRecord
 
 _Answer = TypeVar("_Answer")
