@@ -59,8 +59,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from backstay_serving import profile
-from backstay_serving.digest import artifact_digest
+from backstay_contract import profile
+from backstay_contract.digest import artifact_digest
+from backstay_contract.tags import DATA_CHECKSUM, DIGEST
 
 SEED = 7
 HELD_OUT = 0.3
@@ -75,8 +76,6 @@ RARE_TEXTURE = 21.8
 # The mean area (in the data's unit) above which two held-out tumours of a hundred lie.
 FATAL_AREA = 1680.0
 RECIPE_TAG = "recipe"
-DIGEST_TAG = "backstay.dev/digest"
-CHECKSUM_TAG = "backstay.dev/data-checksum"
 
 Export = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -315,7 +314,7 @@ def _register(recipe: Recipe, split: Split, model_name: str) -> ModelVersion:
     registered = mlflow.register_model(
         logged.model_uri,
         model_name,
-        tags={RECIPE_TAG: recipe.name, DIGEST_TAG: digest, CHECKSUM_TAG: checksum},
+        tags={RECIPE_TAG: recipe.name, DIGEST: digest, DATA_CHECKSUM: checksum},
     )
     client.update_model_version(model_name, registered.version, recipe.description)
     return client.get_model_version(model_name, registered.version)
@@ -326,9 +325,9 @@ def _described(version: ModelVersion) -> RegisteredVersion:
     return RegisteredVersion(
         name=version.name,
         version=str(version.version),
-        digest=tags[DIGEST_TAG],
+        digest=tags[DIGEST],
         run_id=str(version.run_id),
-        data_checksum=tags[CHECKSUM_TAG],
+        data_checksum=tags[DATA_CHECKSUM],
         recipe=tags[RECIPE_TAG],
     )
 

@@ -56,6 +56,11 @@ def test_it_has_schema_policy_monitoring_checks_and_templates(installed: Path) -
     assert (installed / "backstay" / "templates" / "argocd" / "models.yaml").is_file()
 
 
+def test_it_has_the_contract_beside_the_command_and_the_model_server(installed: Path) -> None:
+    for package in ("backstay", "backstay_contract", "backstay_serving"):
+        assert (installed / package / "__init__.py").is_file()
+
+
 def test_a_repository_is_made_from_it(installed: Path, tmp_path: Path) -> None:
     options = ["--repository=https://git.example.com/models/gitops.git", "--registry=http://mlflow:5000"]
     options += ["--gateway=gateways/models", "--domain=example.com", "--model=fraud", "--forge=gitlab"]

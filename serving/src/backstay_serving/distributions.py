@@ -9,9 +9,9 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from backstay_contract.profile import Edges, Profile
 from backstay_serving.feedback import Matured
 from backstay_serving.outcome import Answered, FeatureCount
-from backstay_serving.profile import Edges, Profile
 from backstay_serving.settings import Identity
 
 SCORE_EDGES = tuple(round(0.05 * step, 2) for step in range(1, 21))

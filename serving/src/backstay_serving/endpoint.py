@@ -21,13 +21,14 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from backstay_serving.digest import artifact_digest
+from backstay_contract.digest import artifact_digest
+from backstay_contract.profile import Profile
 from backstay_serving.featurecounts import CountsNothing, FeatureCounter, counter_for
 from backstay_serving.mlmodel import ModelFile, SklearnFlavor, read_mlmodel
 from backstay_serving.model import Array, Model, Prediction, UnfitInputError, load_model
 from backstay_serving.outcome import Answered, FeatureCount, ModelFailed, Outcome, Refused
 from backstay_serving.payload import BadRequestError, Parsed, parse
-from backstay_serving.profile import Profile, read_profile
+from backstay_serving.profile import read_profile
 from backstay_serving.registry import fetch
 from backstay_serving.settings import AnyDigest, Digest, ModelSettings, StartError
 from backstay_serving.signature import (

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backstay_contract.profile import Edges
 from backstay_serving.outcome import FeatureCount
-from backstay_serving.profile import Edges
 from backstay_serving.settings import StartError
 from backstay_serving.signature import Columns, ModelInput, Signature
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from backstay_contract.profile import Profile
 from backstay_serving.outcome import Outcome
-from backstay_serving.profile import Profile
 
 
 class Endpoint(Protocol):

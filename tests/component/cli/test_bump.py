@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from backstay_serving.digest import artifact_digest
+from backstay_contract.digest import artifact_digest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from backstay_contract.profile import parse_profile
 from backstay_serving.payload import Table, parse
-from backstay_serving.profile import parse_profile
 from backstay_serving.signature import Unspecified, build_input
 
 pytestmark = pytest.mark.component

@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
+from backstay_contract.profile import Profile
 from backstay_serving.outcome import Answered, ModelFailed, Outcome
-from backstay_serving.profile import Profile
 from backstay_serving.settings import Threshold
 from backstay_serving.state import Draining, Failed, Ready
 

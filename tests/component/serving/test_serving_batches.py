@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from tests.component.serving.conftest import LABELS, ROWS
 
+from backstay_contract.profile import Profile
 from backstay_serving.outcome import Answered, ModelFailed, Outcome, Refused
-from backstay_serving.profile import Profile
 from backstay_serving.settings import BatchSettings, Threshold
 
 if TYPE_CHECKING:

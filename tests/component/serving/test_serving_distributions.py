@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from tests.component.serving.conftest import LABELS, ROWS
 
-from backstay_serving.profile import NAME, draw_up
+from backstay_contract.profile import NAME, draw_up
 from backstay_serving.settings import StartError, Threshold
 
 if TYPE_CHECKING:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backstay_contract.profile import Profile, ProfileError, draw_up, parse_profile
 from backstay_serving.featurecounts import FeatureCounter, counter_for
 from backstay_serving.outcome import FeatureCount
-from backstay_serving.profile import Profile, draw_up, parse_profile
+from backstay_serving.profile import read_profile
 from backstay_serving.settings import StartError
 from backstay_serving.signature import Column, Columns
 
@@ -45,9 +47,22 @@ def test_a_profile_says_the_buckets_of_features_predictions_and_confidences() ->
     ],
 )
 def test_what_is_no_profile_is_refused_in_a_sentence(text: str, said: str) -> None:
-    with pytest.raises(StartError) as refused:
+    with pytest.raises(ProfileError) as refused:
         parse_profile(text.encode())
     assert str(refused.value).startswith(f"reference_profile.json beside the model {said}")
+
+
+@pytest.mark.parametrize("place", ["reference_profile.json", "extra_files/reference_profile.json"])
+def test_the_profile_beside_the_model_is_read_and_a_wrong_one_keeps_the_server_from_starting(
+    tmp_path: Path, place: str
+) -> None:
+    assert read_profile(tmp_path) == Profile(features={})
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text('{"features": {"a": {"edges": [1]}}}')
+    assert read_profile(tmp_path) == Profile(features={"a": (1.0,)})
+    (tmp_path / place).write_text("{")
+    with pytest.raises(StartError, match=r"^reference_profile\.json beside the model is no JSON"):
+        read_profile(tmp_path)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=200).filter(lambda values: len(set(values)) > 1))

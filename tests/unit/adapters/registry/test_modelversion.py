@@ -16,11 +16,12 @@ from backstay.adapters.registry.versions import (
     PATTERNS,
     ModelVersionError,
     RegisteredVersion,
-    artifact_digest,
     unfit,
+    version_digest,
 )
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity
-from backstay_serving.digest import artifact_digest as checked_by_the_server
+from backstay_contract import tags
+from backstay_contract.digest import artifact_digest as checked_by_the_server
 
 ROOT = Path(__file__).parents[4]
 CRD = yaml.safe_load((ROOT / "operator" / "config" / "crd" / "modeldeployments.yaml").read_text())
@@ -49,7 +50,8 @@ def test_the_reference_lists_the_names_of_the_facts() -> None:
 
 def test_the_training_of_the_example_writes_these_names() -> None:
     text = (ROOT / "pipelines" / "fraud_detector" / "train.py").read_text()
-    written = set(re.findall(r'_TAG = "(backstay\.dev/[^"]+)"', text))
+    (names,) = re.findall(r"from backstay_contract\.tags import (.+)", text)
+    written = {getattr(tags, name) for name in names.split(", ")}
     assert written
     assert written <= {key for places in FACTS.values() for place, key in places if place == "tag"}
 
@@ -85,15 +87,15 @@ def test_the_digest_is_the_one_that_the_model_server_checks(files: dict[str, byt
         for path, content in {**files, "always": b"x"}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        assert artifact_digest(folder, "version 7") == checked_by_the_server(folder)
+        assert version_digest(folder, "version 7") == checked_by_the_server(folder)
 
 
 def test_links_and_nothing_have_no_digest(tmp_path: Path) -> None:
     with pytest.raises(ModelVersionError, match="version 7 has no artifacts"):
-        artifact_digest(tmp_path, "version 7")
+        version_digest(tmp_path, "version 7")
     (tmp_path / "MLmodel").symlink_to("/etc/hostname")
     with pytest.raises(ModelVersionError, match="MLmodel in version 7 is not a regular file"):
-        artifact_digest(tmp_path, "version 7")
+        version_digest(tmp_path, "version 7")
 
 
 def test_pages_of_the_registry_are_linked() -> None:

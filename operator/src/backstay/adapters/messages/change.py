@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from backstay.adapters.messages.plaintext import code, inert, one_line, prose, table, title
 from backstay.adapters.messages.rollback_commit import ID_TRAILER
-from backstay.adapters.registry.versions import APPROVED, APPROVED_AT, APPROVER, READY, RegisteredVersion
+from backstay.adapters.registry.versions import READY, RegisteredVersion
 from backstay.domain.resource import ModelIdentity
+from backstay_contract.tags import APPROVED, APPROVED_AT, APPROVER
 
 _MOST_ROWS = 40
 _LONGEST_TRAILER = 300

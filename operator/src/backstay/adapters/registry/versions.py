@@ -1,10 +1,9 @@
 """What the registry says of one version of a model: the facts for a version file, metrics and tags for people.
 
 MLflow has no fields of its own for most of these facts. `FACTS` is the one table of the names under which they are
-looked for; training writes them, and nothing else in this project spells them.
+looked for; training writes them, by the names in `backstay_contract.tags`.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,32 +19,32 @@ from backstay.adapters.registry.artifacts import ArtifactLocationError, download
 from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.adapters.secrets import CredentialError
 from backstay.domain.resource import IDENTITY_FIELDS, ModelIdentity
+from backstay_contract import tags as tag_names
+from backstay_contract.digest import ArtifactError, NoArtifactsError, artifact_digest
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 READY = "READY"
-APPROVED, APPROVER, APPROVED_AT = "eval.approved", "eval.approver", "eval.timestamp"
-EVALUATION_PREFIX = "eval."
 
 # Fact of `ModelIdentity` -> where it may stand; the first place that has it counts. "tag" is a tag of the version,
 # "run" one of the training run, "param" a parameter of the run.
 FACTS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "digest": (("tag", "backstay.dev/digest"), ("run", "backstay.dev/digest")),
+    "digest": (("tag", tag_names.DIGEST), ("run", tag_names.DIGEST)),
     "code_commit": (
-        ("tag", "backstay.dev/code-commit"),
-        ("run", "backstay.dev/code-commit"),
+        ("tag", tag_names.CODE_COMMIT),
+        ("run", tag_names.CODE_COMMIT),
         ("run", "mlflow.source.git.commit"),
     ),
     "data_checksum": (
-        ("tag", "backstay.dev/data-checksum"),
-        ("run", "backstay.dev/data-checksum"),
+        ("tag", tag_names.DATA_CHECKSUM),
+        ("run", tag_names.DATA_CHECKSUM),
         ("param", "data_checksum"),
     ),
     "feature_schema_version": (
-        ("tag", "backstay.dev/feature-schema-version"),
-        ("run", "backstay.dev/feature-schema-version"),
+        ("tag", tag_names.FEATURE_SCHEMA_VERSION),
+        ("run", tag_names.FEATURE_SCHEMA_VERSION),
         ("param", "feature_schema_version"),
     ),
 }
@@ -65,8 +64,6 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _REFUSED = "INVALID_PARAMETER_VALUE"
-# MLflow's client writes this file beside MLmodel while it downloads; it is no part of the model.
-_DOWNLOAD_MARK = "registered_model_meta"
 
 
 class ModelVersionError(Exception):
@@ -107,9 +104,11 @@ class RegisteredVersion:
     @property
     def evaluation(self) -> dict[str, str]:
         """The tags that evaluation wrote, without those that say who approved."""
-        gates = {APPROVED, APPROVER, APPROVED_AT}
+        gates = {tag_names.APPROVED, tag_names.APPROVER, tag_names.APPROVED_AT}
         return {
-            name: value for name, value in self.tags.items() if name.startswith(EVALUATION_PREFIX) and name not in gates
+            name: value
+            for name, value in self.tags.items()
+            if name.startswith(tag_names.EVALUATION_PREFIX) and name not in gates
         }
 
     def with_digest(self, digest: str) -> "RegisteredVersion":
@@ -177,7 +176,7 @@ class ModelRegistry:
                 place = download(source, self._at.server, self._access, allowed, into=Path(folder))
             except ArtifactLocationError as problem:
                 raise ModelVersionError(f"The artifacts of {what} are not fetched: {problem}") from None
-            return artifact_digest(place, what)
+            return version_digest(place, what)
 
     def _run(self, version: "ModelVersion") -> "Run | None":
         """Read the training run; one that was deleted takes its metrics along, and no more."""
@@ -222,27 +221,20 @@ class ModelRegistry:
             ) from None
 
 
-def artifact_digest(folder: Path, what: str) -> str:
-    r"""Return the digest of a model's artifact folder, as the reference model server checks it.
-
-    It is the SHA-256 of a line for each file, sorted: its path, a NUL byte, its SHA-256 in hex, and ``\n``.
+def version_digest(folder: Path, what: str) -> str:
+    """Return the digest of a version's artifact folder, as the reference model server checks it.
 
     Raises:
         ModelVersionError: there is no file, or something is neither a regular file nor a folder; ``what`` names it.
     """
-    lines = []
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if name == _DOWNLOAD_MARK or (path.is_dir() and not path.is_symlink()):
-            continue
-        if path.is_symlink() or not path.is_file():
-            raise ModelVersionError(f"{name} in {what} is not a regular file: log the model with regular files only")
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        lines.append(f"{name}\0{content}\n".encode())
-    if not lines:
-        raise ModelVersionError(f"{what} has no artifacts: log the model again, and register that")
-    return "sha256:" + hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+    try:
+        return artifact_digest(folder)
+    except NoArtifactsError:
+        raise ModelVersionError(f"{what} has no artifacts: log the model again, and register that") from None
+    except ArtifactError as error:
+        raise ModelVersionError(
+            f"{error.path} in {what} is not a regular file: log the model with regular files only"
+        ) from None
 
 
 def unfit(identity: ModelIdentity) -> str:

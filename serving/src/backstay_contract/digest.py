@@ -12,6 +12,22 @@ from pathlib import Path
 DOWNLOAD_MARK = "registered_model_meta"
 
 
+class ArtifactError(ValueError):
+    """Something in the folder is neither a regular file nor a folder.
+
+    Attributes:
+        path: where it is, relative to the folder.
+    """
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} in {folder} is not a regular file; a model's artifacts are regular files only")
+
+
+class NoArtifactsError(FileNotFoundError):
+    """The folder does not exist or holds no file of a model."""
+
+
 def artifact_digest(folder: Path) -> str:
     r"""Return the digest of a model's artifact folder.
 
@@ -27,21 +43,21 @@ def artifact_digest(folder: Path) -> str:
         `sha256:` and 64 hexadecimal digits.
 
     Raises:
-        FileNotFoundError: the folder does not exist or holds no file.
-        ValueError: something in it is neither a regular file nor a folder (a symbolic link, a socket), so that its
-            content could change behind the digest.
+        NoArtifactsError: the folder does not exist or holds no file.
+        ArtifactError: something in it, of any name, is neither a regular file nor a folder (a symbolic link, a
+            socket), so that its content could change behind the digest.
     """
     lines = sorted(_line(folder, path) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     kept = [line for line in lines if not line.startswith(DOWNLOAD_MARK.encode() + b"\0")]
     if not kept:
-        raise FileNotFoundError(f"{folder} holds no files, so there is no model in it to take a digest of")
+        raise NoArtifactsError(f"{folder} holds no files, so there is no model in it to take a digest of")
     return "sha256:" + hashlib.sha256(b"".join(kept)).hexdigest()
 
 
 def _line(folder: Path, path: Path) -> bytes:
     name = path.relative_to(folder).as_posix()
     if path.is_symlink() or not path.is_file():
-        raise ValueError(f"{name} in {folder} is not a regular file; a model's artifacts are regular files only")
+        raise ArtifactError(folder, name)
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     return name.encode() + b"\0" + content.encode() + b"\n"

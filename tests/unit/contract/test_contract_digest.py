@@ -1,9 +1,14 @@
+"""The digest of a model's artifacts, and what its two users make of it: the controller and the model server."""
+
 import hashlib
 from pathlib import Path
 
 import pytest
 
-from backstay_serving.digest import artifact_digest
+from backstay.adapters.registry.versions import ModelVersionError, version_digest
+from backstay_contract.digest import artifact_digest
+from backstay_serving.endpoint import open_endpoint
+from backstay_serving.settings import AnyDigest, Folder, Identity, ModelSettings, ModelsOwnDecision, StartError
 
 
 def sha(content: bytes) -> str:
@@ -63,3 +68,30 @@ def test_a_link_is_refused(folder: Path) -> None:
 def test_a_folder_without_files_has_no_digest(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no files"):
         artifact_digest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("registered_model_meta", "MLmodel"),
+        ("registered_model_meta", "code"),
+        ("registered_model_meta", "missing"),
+        ("code/model.pkl", "../MLmodel"),
+    ],
+)
+def test_the_controller_and_the_model_server_refuse_the_same_links(
+    folder: Path, tmp_path: Path, name: str, target: str
+) -> None:
+    (folder / name).symlink_to(target)
+    with pytest.raises(ModelVersionError, match=rf"^{name} in version 7 is not a regular file"):
+        version_digest(folder, "version 7")
+    settings = ModelSettings(
+        source=Folder(folder),
+        identity=Identity("fraud", "7", "1"),
+        digest=AnyDigest(),
+        decision=ModelsOwnDecision(),
+        tracking_uri="",
+        download_folder=tmp_path,
+    )
+    with pytest.raises(StartError, match=rf"^{name} in .* is not a regular file"):
+        open_endpoint(settings, tmp_path, lambda _: None)
