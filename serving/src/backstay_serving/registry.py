@@ -17,7 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from backstay_serving.locations import PROXY, Allowed, Forbidden, Proxied, locate
+from backstay_contract.locations import PROXY, Allowed, Forbidden, Proxied, locate
 from backstay_serving.settings import Elsewhere, Folder, Registered, Source, StartError
 
 _TIMEOUT = (5, 60)  # seconds to connect, and between two chunks of an answer
@@ -42,7 +42,7 @@ def fetch(source: Source, *, tracking_uri: str, into: Path, allowed: tuple[str, 
         source: which artifacts.
         tracking_uri: the MLflow server that knows the version, as in MLFLOW_TRACKING_URI.
         into: an existing folder that may be written to.
-        allowed: where artifacts may be beside the tracking server: URL prefixes, see `locations`.
+        allowed: where artifacts may be beside the tracking server: URL prefixes, see `backstay_contract.locations`.
 
     Returns:
         The folder that holds `MLmodel`. A model that is already on this machine is not copied.
@@ -83,7 +83,7 @@ def _located(  # noqa: PLR0913  what is fetched, from where and to where
 ) -> Path:
     """Fetch from the location that the tracking server has told, if that may be."""
     match locate(uri, tracking_uri=tracking_uri, allowed=allowed):
-        case Proxied(path):
+        case Proxied(path=path):
             proxy = _Proxy(session, f"{tracking_uri}{PROXY}", path)
             for file in proxy.files():
                 proxy.download(file, into / file)

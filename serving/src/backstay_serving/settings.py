@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from backstay_serving.locations import parse_locations
+from backstay_contract.locations import parse_prefixes
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[0-9]+)")
@@ -172,7 +172,7 @@ def parse_artifact_locations(text: str) -> tuple[str, ...]:
         StartError: one of them is no URL prefix.
     """
     try:
-        return parse_locations(text)
+        return parse_prefixes(text)
     except ValueError as error:
         raise StartError(
             f"MODEL_ARTIFACT_LOCATIONS has {str(error)!r}, but its prefixes have a scheme and a place, such as s3://models/"

@@ -8,19 +8,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from backstay.adapters.git_url import without_user
 from backstay.adapters.registry.access import Connection, RegistryAccess, RegistryUrl, parse_registry_url
 from backstay.adapters.registry.errors import RegistryUrlError
-from backstay.adapters.secrets import covers
+from backstay_contract.locations import PROXY, SERVED, Allowed, Proxied, locate, parse_prefixes, proxied
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LOCATIONS_VARIABLE = "BACKSTAY_ARTIFACT_LOCATIONS"
-_SERVED = frozenset({"mlflow-artifacts", "http", "https"})
-_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _RUN = re.compile(r"runs:/(?P<run>[A-Za-z0-9._-]{1,64})(?P<path>/.*)?")
 _CHUNK_BYTES = 1 << 20
 
@@ -35,7 +33,13 @@ def allowed_locations(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: one of them is no prefix; the message is a sentence.
     """
-    return tuple(_normalised_prefix(word) for word in re.split(r"[\s,]+", text) if word)
+    try:
+        return parse_prefixes(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{LOCATIONS_VARIABLE} has {without_user(str(error))!r}, which is no start of artifacts' URLs: write it "
+            "with scheme and place, such as s3://models/ or file:///srv/models"
+        ) from None
 
 
 def resolved(at: Connection, source: str) -> str:
@@ -84,52 +88,42 @@ def download(
         source: the location, as `resolved` returns it.
         registry: the server that knows the version.
         access: the credentials that there are.
-        allowed: normalised prefixes of other locations.
+        allowed: the prefixes of other locations, as `allowed_locations` returns them.
         into: an existing, empty folder.
 
     Raises:
         ArtifactLocationError: they are neither at the registry nor where a prefix allows it.
         MlflowException, OSError, CredentialError: the server or store gives no answer.
     """
-    place, normal = _proxied(source, registry), _normalised(source)
-    is_own = place is not None and place[0] == registry
-    # MLflow's own client would send the credentials of the environment to any server that speaks HTTP.
-    can_be_allowed = place is not None or normal.partition("://")[0] not in _SERVED
-    if not (is_own or (can_be_allowed and any(covers(prefix, normal) for prefix in allowed))):
-        shown = without_user(source)
-        raise ArtifactLocationError(
-            f"they are at {shown!r}, neither at the registry {registry.text} nor where {LOCATIONS_VARIABLE} allows it; "
-            "register the version with artifacts that the registry serves, or add the start of that URL to the variable"
-        )
-    if place is not None:
-        _download_proxied(*place, access, into)
-        return into
-    from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - slow to import
+    match locate(source, tracking_uri=registry.text, allowed=allowed):
+        case Proxied(path=path):
+            # The address of the registry may carry the user and password that it is asked with.
+            _download_proxied(registry, path, access, into)
+            return into
+        case Allowed() if (other := _other_server(source, registry)) is not None:
+            _download_proxied(*other, access, into)
+            return into
+        case Allowed() if urlsplit(source).scheme not in SERVED:
+            from mlflow.artifacts import download_artifacts  # noqa: PLC0415 - slow to import
 
-    return Path(download_artifacts(artifact_uri=source, dst_path=str(into), tracking_uri=registry.text))
+            return Path(download_artifacts(artifact_uri=source, dst_path=str(into), tracking_uri=registry.text))
+        case _:
+            # This includes allowed servers that are no MLflow: MLflow's client would send them the environment's
+            # credentials.
+            raise ArtifactLocationError(
+                f"they are at {without_user(source)!r}, neither at the registry {registry.text} nor where "
+                f"{LOCATIONS_VARIABLE} allows it; register the version with artifacts that the registry serves, or add "
+                "the start of that URL to the variable"
+            )
 
 
-def _proxied(source: str, registry: RegistryUrl) -> tuple[RegistryUrl, str] | None:
+def _other_server(location: str, registry: RegistryUrl) -> tuple[RegistryUrl, str] | None:
     """Return the MLflow server that hands out artifacts, and their path in its store; None for any other location."""
-    if not _is_plain(source):
-        return None
-    parts = urlsplit(source)
-    if parts.scheme not in _SERVED or parts.query or parts.fragment or "@" in parts.netloc:
-        return None
+    found = proxied(location, tracking_uri=registry.text)
     try:
-        if parts.scheme == "mlflow-artifacts":
-            own = urlsplit(registry.text)
-            server = parse_registry_url(f"{own.scheme}://{parts.netloc}{own.path}") if parts.netloc else registry
-            path = parts.path
-        else:
-            base, found, path = source.partition(f"{_PROXY}/")
-            if not found:
-                return None
-            server = parse_registry_url(base)
+        return (parse_registry_url(found.server), found.path) if found else None
     except RegistryUrlError:
         return None
-    # The registry's address may carry the user and password that it is asked with.
-    return registry if server.text == registry.text else server, path.strip("/")
 
 
 def _download_proxied(server: RegistryUrl, root: str, access: RegistryAccess, into: Path) -> None:
@@ -140,7 +134,7 @@ def _download_proxied(server: RegistryUrl, root: str, access: RegistryAccess, in
     for path in _files(server, root, access):
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        endpoint = f"{_PROXY}/{quote(f'{root}/{path}')}"
+        endpoint = f"{PROXY}/{quote(f'{root}/{path}')}"
         with (
             http_request(access.credentials(server), endpoint, "GET", stream=True) as answer,
             target.open("wb") as file,
@@ -155,7 +149,7 @@ def _files(server: RegistryUrl, root: str, access: RegistryAccess, folder: str =
     from mlflow.utils.rest_utils import http_request_safe  # noqa: PLC0415 - slow to import
 
     parameters = {"path": f"{root}/{folder}".rstrip("/")}
-    answer = http_request_safe(access.credentials(server), _PROXY, "GET", params=parameters)
+    answer = http_request_safe(access.credentials(server), PROXY, "GET", params=parameters)
     entries: list[dict[str, Any]] = answer.json().get("files", [])
     for entry in entries:
         path = PurePosixPath(folder) / entry["path"]
@@ -165,35 +159,3 @@ def _files(server: RegistryUrl, root: str, access: RegistryAccess, folder: str =
             yield from _files(server, root, access, str(path))
         else:
             yield str(path)
-
-
-def _normalised_prefix(word: str) -> str:
-    prefix = _normalised(word)
-    scheme, _, place = prefix.partition("://")
-    if not place or scheme in {"runs", "models"}:
-        raise ValueError(
-            f"{LOCATIONS_VARIABLE} has {without_user(word)!r}, which is no start of artifacts' URLs: write it with "
-            "scheme and place, such as s3://models/ or file:///srv/models"
-        )
-    return prefix
-
-
-def _normalised(location: str) -> str:
-    """Return the form in which locations are compared; empty for one that two programs may read in two ways."""
-    if not _is_plain(location):
-        return ""
-    if location.startswith("/"):
-        location = f"file://{location}"
-    parts = urlsplit(location)
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}".rstrip("/") if parts.scheme else ""
-
-
-def _is_plain(location: str) -> bool:
-    """Tell whether a location has no step upwards, in whatever way it is written, and no host that may be misread."""
-    decoded = unquote(unquote(location))
-    try:
-        urlsplit(location)
-    except ValueError:
-        return False
-    steps = {".", ".."} & set(re.split(r"[/?#;]", decoded))
-    return decoded.isprintable() and "\\" not in decoded and not steps
