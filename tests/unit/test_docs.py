@@ -11,13 +11,16 @@ import pytest
 import yaml
 
 from backstay.domain.resource import KIND, ApprovalStep, ModelDeployment
+from backstay_contract import environment
+from backstay_contract.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 # Not below .venv and other folders that are nobody's text.
 FOLDERS = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
 PAGES = sorted(chain(ROOT.glob("*.md"), chain.from_iterable(folder.rglob("*.md") for folder in FOLDERS)))
+NAMING = [page for page in [*PAGES, *sorted((ROOT / "monitoring").rglob("*.yaml"))] if "backstay_" in page.read_text()]
 OPERATOR = ROOT / "operator" / "src"
-SERVING = ROOT / "serving" / "src" / "backstay_serving"
+MODULES = {path.name for path in ROOT.glob("*/src/backstay_*")}
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 STALLS = (ROOT / "docs" / "how-to" / "when-a-rollback-happened.md").read_text()
 CRD = yaml.safe_load((ROOT / "operator" / "config" / "crd" / "modeldeployments.yaml").read_text())
@@ -172,9 +175,22 @@ def test_every_metric_of_the_controller_is_in_the_reference(metric: str) -> None
     assert f"| `{metric}` |" in REFERENCE
 
 
-@pytest.mark.parametrize("metric", [*metrics(SERVING / "metrics.py"), *metrics(SERVING / "distributions.py")])
+@pytest.mark.parametrize("metric", sorted(METRICS))
 def test_every_metric_of_the_model_server_is_with_the_scrape_configuration(metric: str) -> None:
     assert f"| `{metric}` |" in (ROOT / "monitoring" / "prometheus" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", NAMING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_metrics_that_pages_and_alerts_name_exist(page: Path) -> None:
+    controllers = metrics(OPERATOR / "backstay" / "controller" / "runtime" / "metrics.py")
+    known = {*METRICS, *controllers, *MODULES}
+    known |= {f"{name}_{end}" for name in known for end in ("bucket", "count", "sum")}
+    assert set(re.findall(r"\bbackstay_\w+", page.read_text())) - known == set()
+
+
+@pytest.mark.parametrize("variable", sorted(environment.VARIABLES))
+def test_every_variable_of_a_pod_is_with_what_it_is_told(variable: str) -> None:
+    assert f"`{variable}`" in (ROOT / "docs" / "how-to" / "bring-your-own-model-server.md").read_text()
 
 
 @pytest.mark.parametrize("reason", sorted({word for call in calls("announce") for word in words(call.args[0])}))

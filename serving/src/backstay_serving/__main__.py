@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from backstay_contract import environment
 from backstay_serving.feedback import FeedbackSettings
 from backstay_serving.log import configure_log
 from backstay_serving.predictionlog import LogSettings, NoLog
@@ -40,12 +41,18 @@ def _option(variable: str, text: str) -> typer.models.OptionInfo:
 
 _ModelUri = Annotated[
     str,
-    _option("MODEL_URI", "models:/<name>/<version>, a folder with an MLmodel file, or any URI that MLflow reads."),
+    _option(
+        environment.MODEL_URI, "models:/<name>/<version>, a folder with an MLmodel file, or any URI that MLflow reads."
+    ),
 ]
-_ModelName = Annotated[str, _option("MODEL_NAME", "The registered model; part of MODEL_URI where that is given.")]
-_ModelVersion = Annotated[str, _option("MODEL_VERSION", "Its version.")]
-_ModelDigest = Annotated[str, _option("MODEL_DIGEST", "sha256:…; artifacts with any other digest are not loaded.")]
-_TrackingUri = Annotated[str, _option("MLFLOW_TRACKING_URI", "The MLflow server.")]
+_ModelName = Annotated[
+    str, _option(environment.MODEL_NAME, "The registered model; part of MODEL_URI where that is given.")
+]
+_ModelVersion = Annotated[str, _option(environment.MODEL_VERSION, "Its version.")]
+_ModelDigest = Annotated[
+    str, _option(environment.MODEL_DIGEST, "sha256:…; artifacts with any other digest are not loaded.")
+]
+_TrackingUri = Annotated[str, _option(environment.TRACKING_URI, "The MLflow server.")]
 _ArtifactLocations = Annotated[
     str,
     _option(
@@ -67,7 +74,7 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
     model_uri: _ModelUri = "",
     model_name: _ModelName = "",
     model_version: _ModelVersion = "",
-    model_revision: Annotated[str, _option("MODEL_REVISION", "The revision to name in answers.")] = "",
+    model_revision: Annotated[str, _option(environment.MODEL_REVISION, "The revision to name in answers.")] = "",
     model_digest: _ModelDigest = "",
     mlflow_tracking_uri: _TrackingUri = "",
     model_artifact_locations: _ArtifactLocations = "",
@@ -76,8 +83,8 @@ def _serve(  # noqa: PLR0913  the parameters of a command are its options
         str, _option("PREDICTION_BUCKETS", "Edges of the prediction histogram, in place of those beside the model.")
     ] = "",
     model_cache_dir: _CacheDir = _TEMPORARY,
-    pod_ip: Annotated[str, _option("POD_IP", "The address to listen on.")] = "0.0.0.0",
-    port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="The port to listen on.")] = 8080,
+    pod_ip: Annotated[str, _option(environment.POD_IP, "The address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(envvar=environment.PORT, min=0, max=65535, help="The port to listen on.")] = 8080,
     drain_seconds: Annotated[
         float, typer.Option(envvar="DRAIN_SECONDS", min=0, help="How long to go on answering after SIGTERM.")
     ] = 5.0,

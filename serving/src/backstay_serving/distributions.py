@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from backstay_contract import metrics as exported
 from backstay_contract.profile import Edges, Profile
 from backstay_serving.feedback import Matured
 from backstay_serving.outcome import Answered, FeatureCount
@@ -38,12 +39,12 @@ class Distributions(Collector):
     def adopt(self, profile: Profile) -> None:
         """Take the buckets of a model's profile; what was counted before is forgotten."""
         edges = self._score_edges or profile.prediction or SCORE_EDGES
-        self._prediction = self._histogram("backstay_prediction", "Predicted score or value", edges)
+        self._prediction = self._histogram(exported.PREDICTION, "Predicted score or value", edges)
         self._confidence = self._histogram(
-            "backstay_confidence", "Probability of the likeliest class", profile.confidence or CONFIDENCE_EDGES
+            exported.CONFIDENCE, "Probability of the likeliest class", profile.confidence or CONFIDENCE_EDGES
         )
         self._labelled = Histogram(
-            "backstay_labelled_score",
+            exported.LABELLED_SCORE,
             "Score of labelled predictions, by their label",
             (*_LABELS, "truth"),
             registry=None,
@@ -75,9 +76,9 @@ class Distributions(Collector):
         yield from self._prediction.collect()
         yield from self._confidence.collect()
         yield from self._labelled.collect()
-        values = HistogramMetricFamily("backstay_feature", "Feature's value", labels=(*_LABELS, "feature"))
+        values = HistogramMetricFamily(exported.FEATURE, "Feature's value", labels=(*_LABELS, "feature"))
         nulls = CounterMetricFamily(
-            "backstay_null_features_total", "Features without a finite number", labels=(*_LABELS, "feature")
+            exported.NULL_FEATURES, "Features without a finite number", labels=(*_LABELS, "feature")
         )
         for name, feature in self._features.items():
             values.add_metric((*self._values, name), feature.buckets(), feature.sum)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
+from backstay_contract import metrics as exported
 from backstay_serving.distributions import Distributions
 from backstay_serving.feedback import Accepted, Conflict, Matured, Misfit, Received, Repeated, Unknown
 from backstay_serving.outcome import Answered
@@ -111,31 +112,31 @@ def make_metrics(identity: Identity, score_edges: tuple[float, ...]) -> Metrics:
         return Histogram(name, text, names, registry=registry, buckets=edges).labels(*values)
 
     unlogged = Counter(
-        "backstay_prediction_log_dropped_total", "Lines that were not written", (*names, "reason"), registry=registry
+        exported.PREDICTION_LOG_DROPPED, "Lines that were not written", (*names, "reason"), registry=registry
     )
-    received = Counter("backstay_feedback_total", "Requests to /feedback", (*names, "outcome"), registry=registry)
+    received = Counter(exported.FEEDBACK, "Requests to /feedback", (*names, "outcome"), registry=registry)
     distributions = Distributions(identity, score_edges)
     registry.register(distributions)
-    errors = Counter("backstay_errors_total", "Requests answered 5xx", (*names, "kind"), registry=registry)
+    errors = Counter(exported.ERRORS, "Requests answered 5xx", (*names, "kind"), registry=registry)
     return Metrics(
         registry=registry,
-        requests=counter("backstay_requests_total", "Answered requests to /invocations"),
+        requests=counter(exported.REQUESTS, "Answered requests to /invocations"),
         errors={kind: errors.labels(*values, kind) for kind in ERROR_KINDS},
-        waiting=Gauge(
-            "backstay_waiting_requests", "Requests that wait for the model's answer", names, registry=registry
-        ).labels(*values),
-        calls=counter("backstay_model_calls_total", "Calls of the model, each for one or more requests"),
-        duration=histogram("backstay_request_duration_seconds", "Seconds from request to answer", DURATION_EDGES),
+        waiting=Gauge(exported.WAITING, "Requests that wait for the model's answer", names, registry=registry).labels(
+            *values
+        ),
+        calls=counter(exported.MODEL_CALLS, "Calls of the model, each for one or more requests"),
+        duration=histogram(exported.REQUEST_DURATION, "Seconds from request to answer", DURATION_EDGES),
         distributions=distributions,
-        predictions=counter("backstay_predictions_total", "Predicted values"),
-        nulls=counter("backstay_null_predictions_total", "Predicted values that are null or not a number"),
-        logged=counter("backstay_prediction_log_lines_total", "Lines of the prediction log that were written"),
+        predictions=counter(exported.PREDICTIONS, "Predicted values"),
+        nulls=counter(exported.NULL_PREDICTIONS, "Predicted values that are null or not a number"),
+        logged=counter(exported.PREDICTION_LOG_LINES, "Lines of the prediction log that were written"),
         unlogged={reason: unlogged.labels(*values, reason) for reason in DROP_REASONS},
         feedback={outcome: received.labels(*values, word) for outcome, word in _RECEIVED.items()},
         labels=LabelMetrics(
-            matured=counter("backstay_matured_predictions_total", "Predictions whose label window is over"),
-            labelled=counter("backstay_labelled_predictions_total", "Those that had a label by then"),
-            wrong=counter("backstay_wrong_predictions_total", "Those whose label is another"),
-            forgotten=counter("backstay_forgotten_predictions_total", "Those there was no room to remember"),
+            matured=counter(exported.MATURED_PREDICTIONS, "Predictions whose label window is over"),
+            labelled=counter(exported.LABELLED_PREDICTIONS, "Those that had a label by then"),
+            wrong=counter(exported.WRONG_PREDICTIONS, "Those whose label is another"),
+            forgotten=counter(exported.FORGOTTEN_PREDICTIONS, "Those there was no room to remember"),
         ),
     )

@@ -1,5 +1,7 @@
 """The objects of a model: labels from scratch, names that fit, a route that reads back as it was written."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from test_decide import declared
 from backstay.adapters.kubernetes import manifests
 from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.domain.observed import Backend, Mark, Route, Track
+from backstay_contract import environment
 
 PLAN = declared("1").plan
 
@@ -31,6 +34,14 @@ def test_the_server_is_told_its_version_and_the_template_wins() -> None:
     env = {entry["name"]: entry.get("value") for entry in built["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["MODEL_URI"] == "models:/fraud/7"
     assert (env["SERVING_THRESHOLD"], env["LOG_LEVEL"]) == ("0.5", "debug")
+
+
+def test_the_server_is_told_by_the_variables_of_the_contract() -> None:
+    plan = declared("7").plan
+    model = replace(plan.model, digest=f"sha256:{64 * 'a'}", feature_schema_version="3")
+    built = manifests.deployment(declared("7"), Backend("abc"), replace(plan, model=model), 1)
+    env = built["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {entry["name"] for entry in env} == environment.VARIABLES
 
 
 def test_the_stable_service_tells_which_facts_were_applied() -> None:

@@ -20,6 +20,7 @@ from backstay.adapters.kubernetes.client import (
 from backstay.domain.observed import Backend, Track
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan
 from backstay.domain.status import RolloutState
+from backstay_contract import environment
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 NAME = f"{GROUP}/name"
@@ -124,14 +125,14 @@ def _environment(
 ) -> Iterator[Mapping[str, Any]]:
     """Give the server the version's facts; what the template sets itself stays."""
     facts = {
-        "MODEL_NAME": plan.model.name,
-        "MODEL_VERSION": plan.model.version,
-        "MODEL_URI": f"models:/{plan.model.name}/{plan.model.version}",
-        "MODEL_DIGEST": plan.model.digest,
-        "MODEL_REVISION": backend.revision,
-        "MLFLOW_TRACKING_URI": desired.registry_uri,
-        "FEATURE_SCHEMA_VERSION": plan.model.feature_schema_version,
-        "PORT": str(plan.serving.port),
+        environment.MODEL_NAME: plan.model.name,
+        environment.MODEL_VERSION: plan.model.version,
+        environment.MODEL_URI: f"models:/{plan.model.name}/{plan.model.version}",
+        environment.MODEL_DIGEST: plan.model.digest,
+        environment.MODEL_REVISION: backend.revision,
+        environment.TRACKING_URI: desired.registry_uri,
+        environment.FEATURE_SCHEMA_VERSION: plan.model.feature_schema_version,
+        environment.PORT: str(plan.serving.port),
         **{_upper_snake(name): value for name, value in plan.serving.config.items()},
     }
     own = list(own)
@@ -139,7 +140,7 @@ def _environment(
     for name, value in facts.items():
         if value and name not in named:
             yield {"name": name, "value": value}
-    for name, path in (("POD_NAME", "metadata.name"), ("POD_IP", "status.podIP")):
+    for name, path in ((environment.POD_NAME, "metadata.name"), (environment.POD_IP, "status.podIP")):
         if name not in named:
             yield {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
     yield from own

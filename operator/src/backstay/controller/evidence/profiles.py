@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from backstay.adapters.prometheus.client import REVISIONS
 from backstay.domain.signals import Events, Measure, Profile
+from backstay_contract import metrics
 
 # A pod that two jobs scrape, or two Prometheus servers, is one pod all the same.
 _COPIES = "job, instance, endpoint, prometheus, prometheus_replica, replica"
@@ -46,7 +47,7 @@ _WANTED = f'revision=~"{REVISIONS}"'
 # Counters that appear with the first request say too late that a pod is measured.
 _UP = f"max without ({_COPIES}) (up{{{_WANTED}}} == 1)"
 
-REQUESTS = _of_pods("backstay_requests_total")
+REQUESTS = _of_pods(metrics.REQUESTS)
 """The requests to the reference server, and to whatever counts like it."""
 
 _PREDICT = 'path=~".*/(infer|invocations)"'
@@ -87,18 +88,14 @@ METRICS: Mapping[Profile, Metrics] = {
         requests=REQUESTS,
         present=REQUESTS,
         events={
-            Events.ERRORS: CounterPair(_of_pods("backstay_errors_total"), REQUESTS),
-            Events.NULLS: CounterPair(
-                _of_pods("backstay_null_predictions_total"), _of_pods("backstay_predictions_total")
-            ),
-            Events.WRONG: CounterPair(
-                _of_pods("backstay_wrong_predictions_total"), _of_pods("backstay_labelled_predictions_total")
-            ),
+            Events.ERRORS: CounterPair(_of_pods(metrics.ERRORS), REQUESTS),
+            Events.NULLS: CounterPair(_of_pods(metrics.NULL_PREDICTIONS), _of_pods(metrics.PREDICTIONS)),
+            Events.WRONG: CounterPair(_of_pods(metrics.WRONG_PREDICTIONS), _of_pods(metrics.LABELLED_PREDICTIONS)),
         },
-        duration=_of_pods("backstay_request_duration_seconds_bucket"),
+        duration=_of_pods(metrics.buckets(metrics.REQUEST_DURATION)),
         measures={
-            Measure.PREDICTION: _of_pods("backstay_prediction_bucket"),
-            Measure.CONFIDENCE: _of_pods("backstay_confidence_bucket"),
+            Measure.PREDICTION: _of_pods(metrics.buckets(metrics.PREDICTION)),
+            Measure.CONFIDENCE: _of_pods(metrics.buckets(metrics.CONFIDENCE)),
         },
     ),
     # What the gateway saw, for servers that count nothing: a pod is a target of Prometheus that gives no answer.
