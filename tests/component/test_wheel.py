@@ -68,7 +68,8 @@ def test_a_repository_is_made_from_it(installed: Path, tmp_path: Path) -> None:
     done = backstay(installed, "init", "made", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "made" / ".gitlab-ci.yml").is_file()
-    place = "import backstay, sys; from backstay.adapters.crd import Schema; Schema.shipped(); print(backstay.__file__)"
+    schema = "from backstay.adapters.policy.crd_schema import Schema; Schema.shipped()"
+    place = f"import backstay; {schema}; print(backstay.__file__)"
     said = subprocess.run(
         [sys.executable, "-c", place],
         cwd=tmp_path,
