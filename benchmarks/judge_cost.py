@@ -38,7 +38,7 @@ def interval(random: np.random.Generator, panel: Panel, tick: int) -> Interval:
         pooled = random.multinomial(2000, np.full(buckets, 1.0 / buckets))
         canary = random.binomial(pooled, 0.1)
         signals[signal.name] = np.array([canary, pooled - canary], dtype=float)
-    # Of counts among all requests nothing is due, see `backstay.controller.sources.steady`.
+    # Of counts among all requests nothing is due, see `backstay.controller.evidence.sources.steady`.
     counted = (signal.name for signal in panel.signals if not isinstance(signal.rule, Count))
     due = {name: (float(signals[name][0].sum()), float(signals[name][1].sum())) for name in counted}
     return Interval(float(tick), signals, requests=200.0, step=0, steps=4, due=due)
