@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from backstay.adapters.kubernetes.client import CONTROLLER_REVISION, DEPLOYMENT, SERVICE, Object
 from backstay.adapters.kubernetes.manifests import REVISION, backend_of, covers, others
-from backstay.adapters.messages.plaintext import one_line
+from backstay.adapters.messages.plain import one_line
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller.runtime.store import Children
 from backstay.domain.observed import Backend, Blocked, Route, Workload

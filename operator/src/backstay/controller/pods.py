@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from backstay.adapters.kubernetes.client import Object
-from backstay.adapters.messages.plaintext import one_line
+from backstay.adapters.messages.plain import one_line
 from backstay.domain.observed import Blocked, Workload
 
 _LONGEST_WORDS = 300

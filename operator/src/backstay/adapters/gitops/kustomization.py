@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import yaml
 
-from backstay.adapters.messages.plaintext import one_line
+from backstay.adapters.messages.plain import one_line
 from backstay.adapters.yaml_text.edit import LARGEST_FILE
 from backstay.adapters.yaml_text.strict import StrictYamlError, compose, is_null, write
 

@@ -1,1 +1,1 @@
-"""Texts for people: commit messages, pull requests and issues. Words of others are made harmless here."""
+"""Texts for people. Text from outside passes `plain` or `markdown` on its way in, so that it does nothing there."""

@@ -1,22 +1,21 @@
 """How a change of a version is worded: the commit's message, and title and body of its pull request.
 
-The words of others (tags, metrics and descriptions from the registry) go through `plaintext` on their way in.
+Text from outside (what the registry says, people's reasons) goes through `plain` or `markdown` on its way in.
 """
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from backstay.adapters.messages.plaintext import code, inert, one_line, prose, table, title
+from backstay.adapters.messages.markdown import code, inert, link, remark, table
+from backstay.adapters.messages.plain import one_line, paragraph, title, trailers, without_trailers
 from backstay.adapters.messages.rollback_commit import ID_TRAILER
 from backstay.adapters.registry.versions import READY, RegisteredVersion
 from backstay.domain.resource import ModelIdentity
 from backstay_contract.tags import APPROVED, APPROVED_AT, APPROVER
 
 _MOST_ROWS = 40
-_LONGEST_TRAILER = 300
 _TRUE = frozenset({"true", "yes", "1"})
 
 
@@ -77,7 +76,7 @@ def change_title(change: VersionChange) -> str:
     versions = f"{_label(change.before, change.after)} -> {_label(change.after, change.before)}"
     more = f", from {change.source}" if change.source else ""
     more += f", {change.reason}" if change.kind is ChangeKind.ROLLBACK and change.reason else ""
-    return title(prose(f"{change.kind}({change.application}): {change.environment} {versions}{more}"))
+    return title(without_trailers(f"{change.kind}({change.application}): {change.environment} {versions}{more}"))
 
 
 def change_message(change: VersionChange) -> str:
@@ -90,7 +89,7 @@ def change_message(change: VersionChange) -> str:
             f"Version {change.before.version} is now among the rejected versions, so that no automation applies it "
             "again; backstay retry lifts that."
         )
-    trailers = [
+    named = [
         ("Backstay-Change", str(change.kind)),
         ("Backstay-Resource", change.resource),
         ("Backstay-From", _label(change.before, change.after)),
@@ -98,13 +97,7 @@ def change_message(change: VersionChange) -> str:
         ("Backstay-Promoted-From", change.source),
         ("Backstay-Retry-Of" if change.kind is ChangeKind.RETRY else ID_TRAILER, change.rollback_id),
     ]
-    return "\n\n".join(
-        [
-            change_title(change),
-            "\n".join(textwrap.wrap(prose(" ".join(sentences)), 72, break_long_words=False, break_on_hyphens=False)),
-            "\n".join(f"{name}: {one_line(value, _LONGEST_TRAILER)}" for name, value in trailers if value),
-        ]
-    )
+    return "\n\n".join([change_title(change), paragraph(" ".join(sentences)), trailers(named)])
 
 
 def change_body(change: VersionChange, known: Evaluated) -> str:
@@ -117,10 +110,10 @@ def change_body(change: VersionChange, known: Evaluated) -> str:
     ]
     if change.source:
         said = known.gathered or (known.unsaid,)
-        lines = "\n".join(f"- {inert(sentence, 600)}" for sentence in said if sentence)
+        lines = "\n".join(f"- {remark(sentence, 600)}" for sentence in said if sentence)
         parts.append(f"### What {inert(change.source)} showed\n\n{lines}" if lines else "")
     if known.new is not None and known.new.description:
-        parts.append(f"### Description\n\n> {inert(known.new.description, 1000)}")
+        parts.append(f"### Description\n\n> {remark(known.new.description)}")
     parts.append(
         "After the merge Argo CD applies this file, and Backstay takes the version through the environment's steps. A "
         "version that does harm loses its traffic and is taken out of Git again."
@@ -239,19 +232,12 @@ def _fact(value: str) -> str:
 
 
 def _linked(version: str, known: RegisteredVersion | None) -> str:
-    return f"[{inert(version, 64)}]({_address(known.url)})" if known else _fact(version)
+    return link(version, known.url) if known else _fact(version)
 
 
 def _run(identity: ModelIdentity, known: RegisteredVersion | None) -> str:
     address = known.run_url if known else ""
-    return f"[{inert(identity.run_id, 64)}]({_address(address)})" if address else _fact(identity.run_id)
-
-
-def _address(url: str) -> str:
-    """Write a URL as a link's target, from which it cannot break out."""
-    return "".join(
-        char if char.isascii() and char.isprintable() and char not in " ()<>\\\"'|`[]" else "%20" for char in url
-    )
+    return link(identity.run_id, address) if address else _fact(identity.run_id)
 
 
 def _checklist(change: VersionChange, known: Evaluated) -> str:
@@ -260,7 +246,7 @@ def _checklist(change: VersionChange, known: Evaluated) -> str:
     if new is None:
         items.append((False, f"The registry has version {inert(after.version)} ready: it could not be asked"))
     else:
-        page = f"[version {inert(after.version)}]({_address(new.url)})"
+        page = link(f"version {after.version}", new.url)
         items.append((new.status == READY, f"The registry has {page} ready"))
         items.append(_approval(new.tags))
     if change.source:

@@ -1,6 +1,8 @@
 """How the record of a rollback is worded, for the issue that people discuss it in."""
 
 from backstay.adapters.forge import Report
+from backstay.adapters.messages.markdown import address, code, inert, table
+from backstay.adapters.messages.plain import title
 from backstay.adapters.messages.rollback_proposal import evidence_table
 from backstay.domain.resource import ModelDeployment
 from backstay.domain.status import RollbackRecord
@@ -8,6 +10,7 @@ from backstay.domain.units import timestamp
 
 LABELS = ("backstay", "incident")
 _LONGEST_TITLE = 200
+_LONGEST_TEXT = 1000
 
 
 def incident_of(desired: ModelDeployment, record: RollbackRecord, *, environment: str, started_at: float) -> Report:
@@ -19,12 +22,12 @@ def incident_of(desired: ModelDeployment, record: RollbackRecord, *, environment
         environment: what people call the folder, such as ``production``.
         started_at: when the failed version's rollout began, in Unix seconds; 0 where that is not known.
     """
-    name, bad = desired.key.name, record.from_version
-    title = f"Version {bad} of {name} failed in {environment}: {record.reason}"
+    bad, good = inert(record.from_version, 64), inert(record.to_version, 64)
+    headline = f"Version {record.from_version} of {desired.key.name} failed in {environment}: {record.reason}"
     sections = [
         (
-            f"Version {bad} of `{desired.plan.model.name}` was taken back from {environment} (`{desired.key}`): "
-            f"{record.reason}. Version {record.to_version} serves again."
+            f"Version {bad} of {code(desired.plan.model.name)} was taken back from {inert(environment)} "
+            f"({code(str(desired.key))}): {inert(record.reason, _LONGEST_TEXT)}. Version {good} serves again."
         ),
         evidence_table(record.evidence),
         _timeline(record, started_at),
@@ -33,7 +36,7 @@ def incident_of(desired: ModelDeployment, record: RollbackRecord, *, environment
     ]
     return Report(
         marker=f"backstay-incident: {record.id}",
-        title=title if len(title) <= _LONGEST_TITLE else f"{title[: _LONGEST_TITLE - 3]}...",
+        title=title(headline, _LONGEST_TITLE),
         body="\n\n".join(section for section in sections if section),
         labels=LABELS,
     )
@@ -48,17 +51,16 @@ def _timeline(record: RollbackRecord, started_at: float) -> str:
         ("Git said the former version again", record.pushed_at),
         ("Argo CD had synced that", record.synced_at),
     ]
-    rows = "\n".join(f"| {timestamp(at)} | {what} |" for what, at in moments if at)
-    return f"| time (UTC) | what |\n|---|---|\n{rows}"
+    return table(("time (UTC)", "what"), [(timestamp(at), what) for what, at in moments if at])
 
 
 def _facts(record: RollbackRecord) -> str:
     facts = [
-        ("brought by commit", record.bad_commit),
-        ("taken back by commit", record.commit),
-        ("by pull request", record.pull_request),
-        ("rollback", record.id),
-        ("special", record.note),
+        ("brought by commit", inert(record.bad_commit)),
+        ("taken back by commit", inert(record.commit)),
+        ("by pull request", address(record.pull_request)),
+        ("rollback", inert(record.id)),
+        ("special", inert(record.note, _LONGEST_TEXT)),
     ]
     return "\n".join(f"- {what}: {value}" for what, value in facts if value)
 
@@ -67,6 +69,6 @@ def _next(record: RollbackRecord) -> str:
     if record.inconclusive:
         return "The deadline passed without enough evidence, so the version is not rejected and may be tried again."
     return (
-        f"Version {record.from_version} is rejected here. Commit a better one; to try the same again, lift the "
-        "rejection by `backstay retry`."
+        f"Version {inert(record.from_version, 64)} is rejected here. Commit a better one; to try the same again, lift "
+        "the rejection by `backstay retry`."
     )

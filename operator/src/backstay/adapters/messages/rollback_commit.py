@@ -1,18 +1,16 @@
 """What a rollback asks of Git, and how its commit is worded."""
 
 import re
-import textwrap
 from dataclasses import dataclass
 
+from backstay.adapters.messages.plain import one_line, paragraph, person, title, trailers
 from backstay.domain.resource import ModelIdentity
 
 ID_TRAILER = "Backstay-Rollback-Id"
 SUPERSEDED_TRAILER = "Backstay-Superseded-By"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_PERSON = re.compile(r"[^<>\n]+ <[^<>@\s]+@[^<>@\s]+>")
 _LONGEST_SUBJECT = 120
-_LONGEST_VALUE = 300
 _MOST_EVIDENCE = 20
 
 
@@ -58,25 +56,45 @@ class RollbackRequest:
             raise ValueError(f"The rollback of {self.resource} would restore version {self.bad.version}, which failed")
 
 
+def rollback_subject(request: RollbackRequest) -> str:
+    """Word the subject of the commit that restores the good version; it is the pull request's title too."""
+    versions = f"{_label(request.bad, request.good)} -> {_label(request.good, request.bad)}"
+    return _subject("rollback", request, versions)
+
+
+def rollback_text(request: RollbackRequest) -> str:
+    """Say in one line what failed and what the commit does; text from outside is in it as it came."""
+    good = _label(request.good, request.bad)
+    text = f"{_what_failed(request)} This restores version {good}, the last one that proved itself there."
+    return f"{text} {_what_rejected(request)}" if request.quarantine else text
+
+
+def rollback_trailers(request: RollbackRequest) -> str:
+    """Write the trailers of the commit that restores the good version."""
+    good, bad = _label(request.good, request.bad), _label(request.bad, request.good)
+    return _trailers(request, [("Backstay-From", bad), ("Backstay-To", good)])
+
+
 def rollback_message(request: RollbackRequest) -> str:
     """Word the commit that restores the good version."""
-    good, bad = _label(request.good, request.bad), _label(request.bad, request.good)
-    subject = f"rollback({request.name}): {request.environment} {bad} -> {good}, {request.reason}"
-    body = f"{_what_failed(request)} This restores version {good}, the last one that proved itself there."
-    if request.quarantine:
-        body += f" {_what_rejected(request)}"
-    return _message(subject, body, [("Backstay-From", bad), ("Backstay-To", good)], request)
+    return _message(rollback_subject(request), rollback_text(request), rollback_trailers(request))
 
 
 def quarantine_message(request: RollbackRequest, newer_version: str) -> str:
     """Word the commit that only rejects the bad version, because the file has moved on to a newer one."""
     bad = request.bad.version
-    subject = f"quarantine({request.name}): {request.environment} rejects {bad}, {request.reason}"
     body = (
         f"{_what_failed(request)} The file declares version {newer_version} by now, which stays. "
         f"{_what_rejected(request)}"
     )
-    return _message(subject, body, [("Backstay-From", bad), (SUPERSEDED_TRAILER, newer_version)], request)
+    named = [("Backstay-From", bad), (SUPERSEDED_TRAILER, newer_version)]
+    return _message(_subject("quarantine", request, f"rejects {title(bad)}"), body, _trailers(request, named))
+
+
+def _subject(kind: str, request: RollbackRequest, what: str) -> str:
+    """Word a subject; ``what`` is ours, and an ``@`` in it stands between a version and its digest."""
+    name, environment = title(request.name), title(request.environment)
+    return one_line(f"{kind}({name}): {environment} {what}, {title(request.reason)}", _LONGEST_SUBJECT)
 
 
 def _what_failed(request: RollbackRequest) -> str:
@@ -94,29 +112,23 @@ def _what_rejected(request: RollbackRequest) -> str:
 def _label(identity: ModelIdentity, other: ModelIdentity) -> str:
     """Name a version, with the beginning of its digest where the number alone does not tell the two apart."""
     if identity.version != other.version:
-        return identity.version
-    return f"{identity.version}@{identity.digest.removeprefix('sha256:')[:12] or 'no-digest'}"
+        return title(identity.version)
+    return f"{title(identity.version)}@{title(identity.digest.removeprefix('sha256:')[:12]) or 'no-digest'}"
 
 
-def _message(subject: str, body: str, versions: list[tuple[str, str]], request: RollbackRequest) -> str:
-    trailers = [
-        (ID_TRAILER, request.rollback_id),
-        ("Backstay-Resource", request.resource),
-        *versions,
-        ("Backstay-Bad-Commit", request.bad_commit),
-        *(("Backstay-Evidence", line) for line in request.evidence[:_MOST_EVIDENCE]),
-    ]
-    if _PERSON.fullmatch(request.co_author):
-        trailers.append(("Co-authored-by", request.co_author))
-    paragraphs = [
-        _one_line(subject, _LONGEST_SUBJECT),
-        "\n".join(textwrap.wrap(_one_line(body, 4 * _LONGEST_VALUE), 72, break_long_words=False)),
-        "\n".join(f"{name}: {_one_line(value, _LONGEST_VALUE)}" for name, value in trailers if value),
-    ]
-    return "\n\n".join(paragraphs) + "\n"
+def _trailers(request: RollbackRequest, versions: list[tuple[str, str]]) -> str:
+    named = trailers(
+        [
+            (ID_TRAILER, request.rollback_id),
+            ("Backstay-Resource", request.resource),
+            *versions,
+            ("Backstay-Bad-Commit", request.bad_commit),
+            *(("Backstay-Evidence", line) for line in request.evidence[:_MOST_EVIDENCE]),
+        ]
+    )
+    author = person(request.co_author)
+    return f"{named}\nCo-authored-by: {author}" if author else named
 
 
-def _one_line(text: str, longest: int) -> str:
-    """Make a text fit for a subject or trailer: one line, nothing invisible, cut where it is too long."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+def _message(subject: str, body: str, named: str) -> str:
+    return "\n\n".join([subject, paragraph(body), named]) + "\n"

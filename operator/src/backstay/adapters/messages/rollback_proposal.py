@@ -3,7 +3,13 @@
 import re
 
 from backstay.adapters.forge import Proposal
-from backstay.adapters.messages.rollback_commit import RollbackRequest, rollback_message
+from backstay.adapters.messages.markdown import inert, remark, table
+from backstay.adapters.messages.rollback_commit import (
+    RollbackRequest,
+    rollback_subject,
+    rollback_text,
+    rollback_trailers,
+)
 
 LABELS = ("backstay", "rollback")
 
@@ -18,20 +24,19 @@ def branch_of(request_id: str) -> str:
 
 def proposal_of(request: RollbackRequest, *, base: str) -> Proposal:
     """Word the pull request: the commit's message, with the evidence as a table and what merging it does."""
-    subject, body, trailers = rollback_message(request).strip().split("\n\n", 2)
     parts = [
-        " ".join(body.splitlines()),
+        remark(rollback_text(request), 1200),
         evidence_table(request.evidence),
         (
-            f"No request reaches version {request.bad.version} any more, whether this is merged or not. Until it is, "
-            "Git declares a version that does not run, and Argo CD goes on applying it in vain."
+            f"No request reaches version {inert(request.bad.version, 64)} any more, whether this is merged or not. "
+            "Until it is, Git declares a version that does not run, and Argo CD goes on applying it in vain."
         ),
-        f"```text\n{trailers}\n```",
+        f"```text\n{rollback_trailers(request)}\n```",
     ]
     return Proposal(
         branch=branch_of(request.rollback_id),
         base=base,
-        title=subject,
+        title=rollback_subject(request),
         body="\n\n".join(part for part in parts if part),
         labels=LABELS,
     )
@@ -43,10 +48,4 @@ def evidence_table(evidence: tuple[str, ...]) -> str:
     columns = [column for column in _COLUMNS if any(row.get(column) for row in rows)]
     if not columns:
         return ""
-    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
-    lines = [f"| {' | '.join(_cell(row.get(column, '')) for column in columns)} |" for row in rows]
-    return "\n".join([head, *lines])
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    return table(columns, [[inert(row.get(column, "")) for column in columns] for row in rows])

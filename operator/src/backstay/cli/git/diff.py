@@ -14,7 +14,7 @@ from backstay.adapters.gitops.kustomization import KUSTOMIZATIONS
 from backstay.adapters.gitops.render import RenderError, render
 from backstay.adapters.gitops.version_file import VersionFileError
 from backstay.adapters.messages.change import evaluation_rows
-from backstay.adapters.messages.plaintext import one_line
+from backstay.adapters.messages.plain import one_line
 from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.cli import options
 from backstay.cli.git.bump import registered, registry_of

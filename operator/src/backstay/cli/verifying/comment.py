@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from backstay.adapters.gitops.version_file import VersionFile
 from backstay.adapters.messages.change import evaluation_table
-from backstay.adapters.messages.plaintext import code, inert, table
+from backstay.adapters.messages.markdown import code, inert, table
 from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.cli.verifying.environments import Checked
 from backstay.cli.verifying.findings import Finding, notes, to_mend

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from backstay.adapters.messages.plaintext import one_line
+from backstay.adapters.messages.plain import one_line
 
 _LONGEST = 1000
 

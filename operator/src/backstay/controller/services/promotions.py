@@ -28,6 +28,7 @@ from backstay.adapters.messages.change import (
     change_message,
     change_title,
 )
+from backstay.adapters.messages.markdown import remark
 from backstay.adapters.registry.access import RegistryAccess
 from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.adapters.registry.versions import ModelRegistry, ModelVersionError, RegisteredVersion
@@ -224,7 +225,7 @@ class Promotions:
         """Close this promotion's pull request; without its mark, it is not taken for one that a person closed."""
         if known is None or aim.mark not in known.body or known.state is PullRequestState.MERGED:
             return
-        await self._at_forge(lambda: forge.close(known.number, comment=why))
+        await self._at_forge(lambda: forge.close(known.number, comment=remark(why)))
         body = known.body.replace(aim.mark, "")
         unmarked = Proposal(known.branch, known.base, known.title, body, known.labels)
         await self._at_forge(lambda: forge.update(known.number, unmarked))

@@ -31,6 +31,7 @@ from backstay.adapters.gitops.outcomes import (
     Superseded,
     Unavailable,
 )
+from backstay.adapters.messages.markdown import remark
 from backstay.adapters.messages.rollback_commit import RollbackRequest, rollback_message
 from backstay.adapters.messages.rollback_proposal import branch_of, proposal_of
 from backstay.controller.runtime import faults
@@ -131,7 +132,7 @@ class RollbackWriter:
     async def _close(self, source: Source, forge: Forge, branch: str, why: str) -> None:
         known = await self._at_forge(lambda: forge.find(branch))
         if known is not None and known.state is PullRequestState.OPEN:
-            await self._at_forge(lambda: forge.close(known.number, comment=why))
+            await self._at_forge(lambda: forge.close(known.number, comment=remark(why)))
             await self._writers.of(source).withdraw(branch)
 
     def _told(self, outcome: RollbackOutcome | Unchanged) -> observed.WriteBack:

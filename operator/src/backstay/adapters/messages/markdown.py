@@ -1,27 +1,22 @@
-"""Texts of others, made harmless for the Markdown of forges and for commit messages.
+"""Text from outside, for the Markdown of pull requests, comments and issues.
 
-Tags, metrics and descriptions come from whoever may write to the registry. In a pull request they could mention people,
-close issues, forge a table's row or run a forge's commands; in a commit message they could forge a trailer.
+There it could mention people, close issues, forge a table's row or run a forge's commands. It is escaped, so that it
+shows as it is and does nothing.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 
-LONGEST_CELL = 200
+from backstay.adapters.messages.plain import LONGEST_CELL, one_line
 
 # What Markdown reads as markup anywhere in a line.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>()|$~]")
 # GitHub and GitLab look for mentions, references and addresses after Markdown has been read, where a backslash is gone:
 # the text is parted there by an invisible space.
-_REFERENCE = re.compile(r"[@#!~%$&^](?=[\w\"'-])|(?<=\bGH)-(?=\d)|(?<=\bwww)\.|:(?=//)", re.IGNORECASE)
+_REFERENCE = re.compile(r"[@#!~%$&^](?=[\w\"'-])|(?<=\bG[HL])-(?=\d)|(?<=\bwww)\.|:(?=//)", re.IGNORECASE)
 _APART = "&#8203;"
-_TOKEN = re.compile(r"\b([A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)+):")
-
-
-def one_line(text: str, longest: int = LONGEST_CELL) -> str:
-    """Make a text one line without anything invisible, cut where it is longer than ``longest`` characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+# What starts a heading, a list or a rule at the start of a line, beside what `_MARKUP` has.
+_BLOCK = re.compile(r"[-+=#/]|\d+[.)]")
 
 
 def inert(text: str, longest: int = LONGEST_CELL) -> str:
@@ -34,20 +29,26 @@ def inert(text: str, longest: int = LONGEST_CELL) -> str:
     return "".join(f"{_shown(char)}{_APART if place in apart else ''}" for place, char in enumerate(line))
 
 
+def remark(text: str, longest: int = 1000) -> str:
+    """Write somebody's text for Markdown as a paragraph of its own: `inert`, and no heading, list or command."""
+    written = inert(text, longest)
+    return f"{_APART}{written}" if _BLOCK.match(written) else written
+
+
 def code(text: str, longest: int = LONGEST_CELL) -> str:
-    """Write a text as code that can be copied, for values without backticks and bars; any other text is `inert`."""
+    """Write a text as code that can be copied; what could leave the code, or read as a hidden mark, is `inert`."""
     line = one_line(text, longest)
-    return f"`{line}`" if line and not set(line) & set("`|\\") else inert(text, longest)
+    return f"`{line}`" if line and not set(line) & set("`|\\<>") else inert(text, longest)
 
 
-def title(text: str, longest: int = 120) -> str:
-    """Write a text for the title of a pull request or the subject of a commit: one line that refers to nothing."""
-    return re.sub(r"[@#]|(?<=\bGH)-(?=\d)", " ", one_line(text, longest))
+def link(text: str, url: str) -> str:
+    """Write a link from which the address cannot break out."""
+    return f"[{inert(text, 64)}]({_target(url)})"
 
 
-def prose(text: str, longest: int = 1200) -> str:
-    """Write somebody's text for a commit message's body: one line in which nothing reads as a trailer."""
-    return _TOKEN.sub(r"\1 -", one_line(text, longest))
+def address(url: str) -> str:
+    """Write a web address as a link to itself; any other text is `inert`."""
+    return f"<{_target(url)}>" if re.match("https?://", url) else inert(url)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
@@ -65,3 +66,9 @@ def _shown(char: str) -> str:
     if char == "&":
         return "&amp;"
     return f"\\{char}" if _MARKUP.fullmatch(char) else char
+
+
+def _target(url: str) -> str:
+    return "".join(
+        char if char.isascii() and char.isprintable() and char not in " ()<>\\\"'|`[]" else "%20" for char in url
+    )
