@@ -138,7 +138,7 @@ def _reasons(text: str) -> frozenset[str]:
 
 
 def send(url: str, *, title: str, body: str, tone: Tone) -> bool:
-    """Send one message; blocks for some seconds at most, unless the address asks for longer (``cto``, ``rto``).
+    """Send one plain text; blocks for some seconds at most, unless the address asks for longer (``cto``, ``rto``).
 
     Returns:
         Whether the service has taken it.
@@ -146,4 +146,12 @@ def send(url: str, *, title: str, body: str, tone: Tone) -> bool:
     import apprise  # noqa: PLC0415 - see above
 
     service = apprise.Apprise()
-    return bool(service.add(url)) and bool(service.notify(body=body, title=title, notify_type=apprise.NotifyType(tone)))
+    return bool(service.add(url)) and bool(
+        service.notify(
+            body=body,
+            title=title,
+            notify_type=apprise.NotifyType(tone),
+            # Has it escaped for services that take Markdown or HTML.
+            body_format=apprise.NotifyFormat.TEXT,
+        )
+    )

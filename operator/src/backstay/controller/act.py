@@ -19,6 +19,7 @@ from backstay.adapters.kubernetes.client import (
     NotFoundError,
     Object,
 )
+from backstay.adapters.messages.plain import event_text
 from backstay.adapters.traffic import TrafficProvider
 from backstay.controller import observe
 from backstay.controller.runtime import faults
@@ -52,8 +53,6 @@ from backstay.domain.actions import (
 from backstay.domain.observed import Route
 from backstay.domain.resource import GROUP, KIND, VERSION, Key, ModelDeployment, Plan
 from backstay.domain.status import RolloutState
-
-_NOTE_LENGTH = 1000
 
 
 class BlockedError(Exception):
@@ -113,7 +112,6 @@ class Hands:
             RegistryUnavailableError: when the registry did not do it.
             ApiError: when the API server did not do it.
         """
-        key = desired.key
         match action:
             case ShiftTraffic():
                 await self._shift(desired, action)
@@ -156,7 +154,7 @@ class Hands:
                 if not await self._gitops.stable_versions.remember(desired, version):
                     raise PendingError
             case Announce():
-                await self._announce(key, desired, action)
+                await self._announce(desired, action)
             case _:
                 assert_never(action)
 
@@ -295,40 +293,39 @@ class Hands:
                 self._store.drop_child(kind, live)
             self._settled.pop((desired.key, kind.kind, name), None)
 
-    async def _announce(self, key: Key, desired: ModelDeployment, action: Announce) -> None:
+    async def _announce(self, desired: ModelDeployment, action: Announce) -> None:
         """Send an Event. Events inform people; losing one must never hold up a drain."""
-        now = datetime.now(UTC)
         faults.point("before:event")
         try:
-            await self._cluster.create(
-                EVENT,
-                {
-                    "apiVersion": EVENT.api_version,
-                    "kind": EVENT.kind,
-                    "metadata": {
-                        # kubectl describe lists them by name.
-                        "name": f"{key.name}.{round(now.timestamp() * 1e6):x}",
-                        "namespace": key.namespace,
-                    },
-                    "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-                    "reportingController": f"{GROUP}/controller",
-                    "reportingInstance": "backstay-controller",
-                    "action": action.reason,
-                    "reason": action.reason,
-                    "type": str(action.severity),
-                    "note": action.message[:_NOTE_LENGTH],
-                    "regarding": {
-                        "apiVersion": f"{GROUP}/{VERSION}",
-                        "kind": KIND,
-                        "name": key.name,
-                        "namespace": key.namespace,
-                        "uid": desired.uid,
-                    },
-                },
-            )
+            await self._cluster.create(EVENT, event_of(desired, action, datetime.now(UTC)))
         except ApiError:
             return
         faults.point("after:event")
+
+
+def event_of(desired: ModelDeployment, action: Announce, now: datetime) -> Object:
+    """Write an announcement as an Event about its ModelDeployment."""
+    key = desired.key
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        # kubectl describe lists them by name.
+        "metadata": {"name": f"{key.name}.{round(now.timestamp() * 1e6):x}", "namespace": key.namespace},
+        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "reportingController": f"{GROUP}/controller",
+        "reportingInstance": "backstay-controller",
+        "action": action.reason,
+        "reason": action.reason,
+        "type": str(action.severity),
+        "note": event_text(action.message),
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": desired.uid,
+        },
+    }
 
 
 def _no_gateway(missing: MissingKindError) -> str:

@@ -160,7 +160,8 @@ class Reconciler:
         await self._keep_evidence(desired, snapshot.status, decision.status)
         status = self._with_gateway_problem(key, children, decision.status)
         await self._remember(key, snapshot, status, now)
-        self._notifications.tell(desired, (act for act in decision.actions if isinstance(act, Announce)))
+        announced = [act for act in decision.actions if isinstance(act, Announce)]
+        self._notifications.tell(desired, announced, status.addresses)
         self._follow(desired, status, seen)
         if decision.requeue_after is not None:
             self._queue.add_after(key, decision.requeue_after)

@@ -257,6 +257,13 @@ class Status:
             history=tuple(e for entry in status.get("history", ()) if (e := _read(Ended, entry))),
         )
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of pull requests and of the issue, as the forge gave them."""
+        known = [self.promotion.pull_request] if self.promotion else []
+        known += [self.rollback.pull_request, self.rollback.incident] if self.rollback else []
+        return tuple(address for address in known if address.startswith(("https://", "http://")))
+
     def to_dict(self) -> dict[str, Any]:
         """Write everything but the conditions and ``observedGeneration``."""
         document: dict[str, Any] = {

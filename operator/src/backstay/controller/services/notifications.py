@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from backstay.adapters.messages.plain import notification_text
 from backstay.adapters.notify import Target, Tone, read_targets, send
 from backstay.controller.runtime import metrics
 from backstay.domain.actions import Announce, Severity
@@ -47,18 +48,20 @@ class Notifications:
     def __init__(self, folder: Path | None, pauses: tuple[float, ...] = PAUSES) -> None:
         self._folder = folder
         self._pauses = pauses
-        self._news: deque[tuple[ModelDeployment, Announce]] = deque()
+        self._news: deque[tuple[ModelDeployment, Announce, tuple[str, ...]]] = deque()
         self._sorting: asyncio.Task[None] | None = None
         self._waiting: dict[str, deque[tuple[Target, Message]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._problems: tuple[str, ...] = ()
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="notifications")
 
-    def tell(self, desired: ModelDeployment, announcements: Iterable[Announce]) -> None:
-        """Hand in what was announced of a ModelDeployment; returns at once."""
+    def tell(
+        self, desired: ModelDeployment, announcements: Iterable[Announce], addresses: tuple[str, ...] = ()
+    ) -> None:
+        """Hand in what was announced of a ModelDeployment; returns at once. ``addresses`` stay links in it."""
         if self._folder is None:
             return
-        self._news.extend((desired, announcement) for announcement in announcements)
+        self._news.extend((desired, announcement, addresses) for announcement in announcements)
         if self._news and (self._sorting is None or self._sorting.done()):
             self._sorting = asyncio.create_task(self._sort(self._folder))
 
@@ -73,9 +76,9 @@ class Notifications:
     async def _sort(self, folder: Path) -> None:
         """Give each message to the targets that want it."""
         while self._news:
-            desired, announcement = self._news.popleft()
+            desired, announcement, addresses = self._news.popleft()
             targets = await self._targets(folder)
-            message = message_of(desired, announcement)
+            message = message_of(desired, announcement, addresses)
             for target in targets:
                 if target.wants(announcement.reason, desired.key.namespace):
                     self._queue(target, message)
@@ -127,8 +130,8 @@ class Notifications:
             return False
 
 
-def message_of(desired: ModelDeployment, announcement: Announce) -> Message:
-    """Word an announcement for people who do not look at the cluster."""
+def message_of(desired: ModelDeployment, announcement: Announce, addresses: tuple[str, ...]) -> Message:
+    """Word an announcement for people who do not look at the cluster; ``addresses`` stay links in it."""
     doing = re.sub(r"(?<!^)(?=[A-Z])", " ", announcement.reason).lower()
     if announcement.reason in _FAILURES:
         tone = Tone.FAILURE
@@ -136,4 +139,5 @@ def message_of(desired: ModelDeployment, announcement: Announce) -> Message:
         tone = Tone.SUCCESS
     else:
         tone = Tone.WARNING if announcement.severity is Severity.WARNING else Tone.INFO
-    return Message(f"{desired.key}: {doing}", announcement.message, tone)
+    title, body = notification_text(f"{desired.key}: {doing}"), notification_text(announcement.message, addresses)
+    return Message(title, body, tone)
