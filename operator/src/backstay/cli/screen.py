@@ -1,15 +1,13 @@
-"""Put answers on the screen, or into a pipe. Colours appear on terminals alone, and not with NO_COLOR."""
+"""How answers are laid out: tables, labelled lines, and documents for scripts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-import typer
-import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from backstay.cli.terminal import say_json, say_yaml, words
 
 _COLOURS = {
     "Stable": "green",
@@ -23,8 +21,6 @@ _COLOURS = {
     "Paused": "cyan",
 }
 _LABEL = 14
-# Nobody looks at a pipe's width: nothing is cut or wrapped there.
-_ENDLESS = 100_000
 
 
 class View(StrEnum):
@@ -43,12 +39,6 @@ class Form(StrEnum):
     TEXT = "text"
     JSON = "json"
     YAML = "yaml"
-
-
-def console() -> Console:
-    """Return the console for answers."""
-    seen = Console(highlight=False, markup=False, emoji=False)
-    return seen if seen.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_ENDLESS)
 
 
 def table(rows: Sequence[Mapping[str, str]], columns: Sequence[str], *, whole: bool) -> Table:
@@ -74,12 +64,12 @@ def labelled(lines: Sequence[tuple[str, str]]) -> Table:
 
 def coloured(text: str) -> Text:
     """Give a text that begins with a phase or a verdict its colour."""
-    return Text(text, style=_COLOURS.get(text.partition(" ")[0], ""))
+    return words(text, _COLOURS.get(text.partition(" ")[0], ""))
 
 
 def dump(document: Any, view: View | Form) -> None:
     """Print a document for scripts."""
     if view == View.JSON:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        say_json(document)
     else:
-        typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip("\n"))
+        say_yaml(document)

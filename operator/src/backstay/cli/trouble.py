@@ -4,6 +4,8 @@ from typing import NoReturn
 
 import typer
 
+from backstay.cli.terminal import warn
+
 ANSWER_IS_NO = 1
 BAD_INPUT = 2
 NO_ANSWER = 3
@@ -16,5 +18,5 @@ def refuse(sentence: str) -> NoReturn:
 
 def end(sentence: str, code: int) -> NoReturn:
     """End with one sentence on standard error: 1 the answer is no, 2 bad input, 3 a server does not answer."""
-    typer.echo(f"backstay: {sentence}", err=True)
+    warn(f"backstay: {sentence}")
     raise typer.Exit(code)

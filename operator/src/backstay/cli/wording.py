@@ -1,4 +1,4 @@
-"""Times and texts of others, worded for a line of text. No I/O."""
+"""Times, worded for people. No I/O."""
 
 from datetime import UTC, datetime
 
@@ -17,8 +17,3 @@ def span(seconds: float) -> str:
 def when(unix: float) -> str:
     """Write a Unix time for people, in UTC; 0 is no time."""
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M:%S") if unix else ""
-
-
-def plain(text: str) -> str:
-    """Make somebody's text one line, in which nothing commands a terminal."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from backstay.cli import screen
+from backstay.adapters.messages.plain import line
+from backstay.cli import screen, terminal
 from backstay.cli.cluster import looking
 from backstay.cli.cluster.acting import NotNow, Set, Word, meaning
 from backstay.cli.cluster.client import Models, Object, Place, StaleError
 from backstay.cli.screen import Form
 from backstay.cli.trouble import ANSWER_IS_NO, end, refuse
-from backstay.cli.wording import plain
 
 _ATTEMPTS = 3
 _LONGEST_REASON = 500
@@ -93,7 +93,7 @@ def abort(  # noqa: PLR0913 - each is an option of the command
     To hold it for a while instead, use `backstay pause`. Asks for the verb `abort` on modeldeployments, which the
     ClusterRole backstay-approve holds.
     """
-    said = plain(reason)
+    said = line(reason)
     if not said:
         refuse("--reason is empty: say why, for those who read the commit")
     if len(said) > _LONGEST_REASON:
@@ -128,8 +128,8 @@ def _say(word: Word, name: str, place: Place, output: Form, *, reason: str = "")
     if output is not Form.TEXT:
         screen.dump(_document(word, body, act), output)
         return
-    typer.echo(act.sentence)
-    typer.echo(act.next)
+    terminal.say(act.sentence)
+    terminal.say(act.next)
 
 
 def _done(models: Models, where: tuple[str, str], word: Word, reason: str) -> tuple[Object, Set]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
+from backstay.adapters.messages.plain import line
 from backstay.cli.cluster.rendering import unseen
-from backstay.cli.wording import plain
 from backstay.domain.resource import ABORT, APPROVE, PAUSE, SKIP
 from backstay.domain.status import Phase, RolloutState, Status
 
@@ -82,7 +82,7 @@ def meaning(word: Word, body: Mapping[str, Any], *, reason: str = "") -> Set | N
         )
     act = _act(word, _Rollout(name, status, status.rollout), reason)
     if isinstance(act, Set) and _named(annotations.get(act.annotation)) == _named(act.value):
-        said = plain(annotations[act.annotation])
+        said = line(annotations[act.annotation])
         return NotNow(f"{name} was told so already ({act.annotation}={said}): {_stands(status)}")
     return act
 
@@ -134,9 +134,9 @@ def _abort(rollout: _Rollout, reason: str) -> Set:
         then = "The former configuration serves, and Git is left as it is: revert the commit that brought the new one"
     else:
         then = f"It is rejected, version {stable.version} serves, and Git follows: backstay status {rollout.name}"
-    said = plain(reason)
+    said = line(reason)
     return Set(ABORT, f"{state.id}: {said}", f"{rollout.what} is ended as failed: {said}", then)
 
 
 def _stands(status: Status) -> str:
-    return plain(f"{status.phase}{f', {status.message}' if status.message else ''}")
+    return line(f"{status.phase}{f', {status.message}' if status.message else ''}")

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+from backstay.adapters.messages.plain import line
 from backstay.cli.cluster.kubeconfig import ClusterError, Place, connection
 from backstay.cli.trouble import BAD_INPUT, NO_ANSWER
-from backstay.cli.wording import plain
 from backstay.domain.resource import GROUP, PLURAL, VERSION
 
 __all__ = ["ClusterError", "Models", "Object", "Place", "SilentError", "StaleError"]
@@ -146,7 +146,7 @@ def _explained(what: str) -> Iterator[None]:
     except ApiException as problem:
         raise _error(what, problem) from None
     except urllib3.exceptions.SSLError as problem:
-        cause = plain(str(problem))
+        cause = line(str(problem))
         raise ClusterError(f"the API server's certificate is not that of the kubeconfig: {cause}", BAD_INPUT) from None
     except (urllib3.exceptions.HTTPError, OSError) as problem:
         cause = type(problem).__name__
@@ -155,7 +155,7 @@ def _explained(what: str) -> Iterator[None]:
 
 def _error(what: str, problem: Any) -> ClusterError:  # noqa: PLR0911 - one for each kind of answer
     document = _document(problem)
-    said = plain(str(document.get("message") or problem.body or problem.reason or ""))[:1000]
+    said = line(str(document.get("message") or problem.body or problem.reason or ""))[:1000]
     match problem.status:
         case HTTPStatus.NOT_FOUND if not (document.get("details") or {}).get("name"):
             return ClusterError("the cluster does not know ModelDeployments: install Backstay there", BAD_INPUT)

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from backstay.adapters.messages.plain import line
 from backstay.cli.trouble import ANSWER_IS_NO, BAD_INPUT
-from backstay.cli.wording import plain
 
 _IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _REMEDY = "name a kubeconfig by --kubeconfig or KUBECONFIG"
@@ -122,4 +122,4 @@ def _explained(what: str) -> Iterator[None]:
 
 def _told(problem: str) -> str:
     """Shorten what the client says: it may go on with a user's whole entry, tokens and all."""
-    return plain(problem.partition("{")[0])[:300]
+    return line(problem.partition("{")[0])[:300]

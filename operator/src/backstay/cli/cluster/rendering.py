@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backstay.cli.wording import plain, span, when
+from backstay.adapters.messages.plain import line
+from backstay.cli.wording import span, when
 from backstay.domain.status import RollbackRecord, RollbackState, Status
 from backstay.domain.units import unix
 
@@ -38,7 +39,7 @@ def row(body: Mapping[str, Any], now: float) -> dict[str, str]:
         "COMMIT": (status.get("rollback") or {}).get("commit", "")[:12],
         "MESSAGE": status.get("message"),
     }
-    return {column: NONE if value in (None, "") else plain(str(value)) for column, value in values.items()}
+    return {column: NONE if value in (None, "") else line(str(value)) for column, value in values.items()}
 
 
 def unseen(body: Mapping[str, Any]) -> bool:
@@ -53,7 +54,7 @@ def detail(body: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
     Raises:
         ValueError: its status has words that this version does not know.
     """
-    return [(label, plain(text)) for label, text in _detail(body, Status.of(body.get("status") or {}), now)]
+    return [(label, line(text)) for label, text in _detail(body, Status.of(body.get("status") or {}), now)]
 
 
 def _detail(body: Mapping[str, Any], status: Status, now: float) -> Iterator[tuple[str, str]]:
@@ -94,8 +95,8 @@ def _rollback(record: RollbackRecord, now: float) -> Iterator[tuple[str, str]]:
         what = f"the new configuration of version {record.from_version}"
     yield "rollback", f"{record.id or 'no ID yet'}: {what}, {record.state}, {span(now - record.failed_at)} ago"
     yield "", record.full_reason
-    for line in record.evidence:
-        yield "evidence", line
+    for found in record.evidence:
+        yield "evidence", found
     if record.pull_request:
         yield "pull request", record.pull_request
     if record.commit:
@@ -117,7 +118,7 @@ def history(body: Mapping[str, Any]) -> list[str]:
     lines = []
     for ended in reversed(status.history):
         took = span(ended.ended_at - ended.started_at)
-        reason = f": {plain(ended.reason)}" if ended.reason else ""
+        reason = f": {line(ended.reason)}" if ended.reason else ""
         lines.append(f"{when(ended.ended_at)}  version {ended.version}  {ended.outcome} after {took}{reason}")
     for entry in status.rejected:
         what = f"version {entry.version}" if entry.version else f"revision {entry.revision}"
@@ -142,7 +143,7 @@ def state_line(moment: Mapping[str, Any]) -> str:
     """Word a moment of a rollout."""
     step = f" {moment['step']}" if moment["step"] else ""
     verdict = f"  {moment['verdict']}" if moment["verdict"] else ""
-    return f"{moment['phase']}{step}  {moment['weight']} %{verdict}  {plain(moment['message'])}".rstrip()
+    return f"{moment['phase']}{step}  {moment['weight']} %{verdict}  {line(moment['message'])}".rstrip()
 
 
 def event(told: Mapping[str, Any]) -> dict[str, str]:
@@ -150,7 +151,7 @@ def event(told: Mapping[str, Any]) -> dict[str, str]:
     return {
         "at": str(told.get("eventTime") or told.get("lastTimestamp") or ""),
         "reason": str(told.get("reason") or ""),
-        "note": plain(str(told.get("note") or told.get("message") or "")),
+        "note": line(str(told.get("note") or told.get("message") or "")),
     }
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, assert_never
 
 import typer
 
-from backstay.cli import screen
+from backstay.cli import screen, terminal
 from backstay.cli.cluster import looking, rendering
 from backstay.cli.cluster.client import Models, Object
 from backstay.cli.screen import Form, View
@@ -56,8 +56,7 @@ def history(
         models = Models(looking.place(namespace, context, kubeconfig))
         body = models.get(*models.place(name))
         if output is Form.TEXT:
-            for line in rendering.history(body):
-                screen.console().print(line, soft_wrap=True)
+            terminal.say("\n".join(rendering.history(body)))
             return
         found = body.get("status") or {}
         screen.dump({"history": found.get("history", []), "rejected": found.get("rejected", [])}, output)
@@ -68,11 +67,11 @@ def _show_one(body: Object, output: View) -> None:
         case View.JSON | View.YAML:
             screen.dump(_plain(body), output)
         case View.NAME:
-            typer.echo(_name(body))
+            terminal.say(_name(body))
         case View.TEXT | View.WIDE:
             lines = rendering.detail(body, looking.now())
-            console = screen.console()
-            console.print(_name(body), style="bold")
+            console = terminal.console()
+            console.print(terminal.words(_name(body), "bold"))
             console.print(screen.labelled(lines))
         case _:
             assert_never(output)
@@ -84,16 +83,16 @@ def _show_all(bodies: list[Object], output: View, *, everywhere: bool) -> None:
             screen.dump({"apiVersion": "v1", "kind": "List", "items": [_plain(body) for body in bodies]}, output)
         case View.NAME:
             for body in bodies:
-                typer.echo(_name(body))
+                terminal.say(_name(body))
         case View.TEXT | View.WIDE:
             if not bodies:
                 where = "in the cluster" if everywhere else "in this namespace: --all-namespaces looks everywhere"
-                typer.echo(f"There are no ModelDeployments {where}", err=True)
+                terminal.warn(f"There are no ModelDeployments {where}")
                 return
             wide = output is View.WIDE
             rows = [rendering.row(body, looking.now()) for body in bodies]
             columns = rendering.columns(wide=wide, everywhere=everywhere)
-            screen.console().print(screen.table(rows, columns, whole=wide))
+            terminal.console().print(screen.table(rows, columns, whole=wide))
         case _:
             assert_never(output)
 

@@ -1,19 +1,16 @@
 """``backstay watch``: follow a rollout to its end."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.text import Text
 
-from backstay.cli import screen
+from backstay.cli import screen, terminal
 from backstay.cli.cluster import looking, rendering
 from backstay.cli.cluster.client import ClusterError, MissingError, Models, Object, SilentError
 from backstay.cli.cluster.ending import Ending, ending
@@ -63,7 +60,7 @@ def watch(  # noqa: PLR0913 - each is an option of the command
     """
     if not timeout >= 0:
         refuse(f"--timeout is {timeout:g}: write seconds, 0 for never")
-    console = screen.console()
+    console = terminal.console()
     with looking.answered():
         models = Models(looking.place(namespace, context, kubeconfig))
         moments = _moments(models, models.place(name), time.monotonic() + timeout if timeout else None)
@@ -72,7 +69,7 @@ def watch(  # noqa: PLR0913 - each is an option of the command
     if ended is None:
         end(f"{name} has not ended within {timeout:g} s: it goes on all the same", ANSWER_IS_NO)
     if ended.sentence:
-        typer.echo(f"backstay: {ended.sentence}", err=True)
+        terminal.warn(f"backstay: {ended.sentence}")
     if not ended.well:
         raise typer.Exit(ANSWER_IS_NO)
 
@@ -148,13 +145,12 @@ def _print(news: dict[str, Any], form: Form) -> None:
     at = when(looking.now())
     match form:
         case Form.JSON:
-            typer.echo(json.dumps({"seenAt": at, **news}, ensure_ascii=False))
+            terminal.say_json({"seenAt": at, **news}, indent=None)
         case Form.YAML:
-            document = yaml.safe_dump({"seenAt": at, **news}, sort_keys=False, allow_unicode=True)
-            typer.echo(f"---\n{document}".rstrip("\n"))
+            terminal.say_yaml({"seenAt": at, **news}, start="---\n")
         case Form.TEXT:
             line = rendering.event_line(news) if "note" in news else rendering.state_line(news)
-            typer.echo(f"{at}  {line}")
+            terminal.say(f"{at}  {line}")
 
 
 def _live(console: Console, moments: Iterator[Moment], version: str) -> Ending | None:
@@ -172,15 +168,15 @@ def view(body: Object, events: list[Object], now: float, *, ascii_only: bool = F
     status = body.get("status") or {}
     begun = (status.get("rollout") or {}).get("startedAt")
     parts: list[RenderableType] = [
-        Text(f"{body['metadata']['namespace']}/{body['metadata']['name']}", style="bold"),
+        terminal.words(f"{body['metadata']['namespace']}/{body['metadata']['name']}", "bold"),
         screen.labelled(rendering.detail(body, now)),
     ]
-    if status.get("step"):
-        parts.append(Text(f"  steps   {rendering.steps(status['step'], ascii_only=ascii_only)}  {status['step']}"))
+    if step := status.get("step"):
+        parts.append(terminal.words(f"  steps   {rendering.steps(step, ascii_only=ascii_only)}  {step}"))
     weight = int(status.get("weight", 0))
     bar = ProgressBar(total=100, completed=weight, width=_BAR)
     told = [
-        Text(f"  {when(unix(one['at']))}  {rendering.event_line(one)}", style="dim")
+        terminal.words(f"  {when(unix(one['at']))}  {rendering.event_line(one)}", "dim")
         for one in rendering.recent(events, unix(begun) if begun else 0.0)
     ]
-    return Group(*parts, Text(f"  weight  {weight} %"), bar, *told)
+    return Group(*parts, terminal.words(f"  weight  {weight} %"), bar, *told)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from backstay.adapters.gitops.kustomization import KUSTOMIZATIONS
 from backstay.adapters.gitops.render import RenderError, render
@@ -16,7 +14,7 @@ from backstay.adapters.gitops.version_file import VersionFileError
 from backstay.adapters.messages.change import evaluation_rows
 from backstay.adapters.messages.plain import one_line
 from backstay.adapters.registry.versions import RegisteredVersion
-from backstay.cli import options
+from backstay.cli import options, terminal
 from backstay.cli.git.bump import registered, registry_of
 from backstay.cli.git.changing import Session, session
 from backstay.cli.git.overlays import Overlay, overlay_of
@@ -146,26 +144,21 @@ def _tags(one: RegisteredVersion | None, other: RegisteredVersion | None) -> Ite
 
 
 def _worded(result: Mapping[str, Any]) -> str:
-    """Print tables and return the difference of what is rendered."""
-    console = Console(soft_wrap=True, highlight=False)
+    """Draw tables, with the difference of what is rendered below them."""
     sides = (result["from"], result["to"])
-    with console.capture() as captured:
-        console.print(_table("version", sides, [(name, *values) for name, values in result["identity"].items()]))
-        if result["metrics"]:
-            console.print()
-            rows = [(name, row["from"], row["to"], row["difference"]) for name, row in result["metrics"].items()]
-            console.print(_table("evaluation", (*sides, "difference"), rows))
-        if result["tags"]:
-            console.print()
-            console.print(_table("tags", sides, [(name, *values) for name, values in result["tags"].items()]))
-    tables = "\n".join(line.rstrip() for line in captured.get().splitlines())
-    return f"{tables}\n\n{result['rendered']}".rstrip("\n")
+    tables = [_table("version", sides, [(name, *values) for name, values in result["identity"].items()])]
+    if result["metrics"]:
+        rows = [(name, row["from"], row["to"], row["difference"]) for name, row in result["metrics"].items()]
+        tables.append(_table("evaluation", (*sides, "difference"), rows))
+    if result["tags"]:
+        tables.append(_table("tags", sides, [(name, *values) for name, values in result["tags"].items()]))
+    return "\n\n".join([*map(terminal.drawn, tables), result["rendered"]]).rstrip("\n")
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", *columns):
-        table.add_column(Text(one_line(column)), overflow="fold")
+        table.add_column(terminal.words(one_line(column)), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(one_line(cell, 300)) for cell in row))
+        table.add_row(*(terminal.words(one_line(cell, 300)) for cell in row))
     return table

@@ -1,36 +1,21 @@
 """Print what came of a command: sentences for people, JSON or YAML for scripts."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import typer
-import yaml
-
+from backstay.cli import terminal
 from backstay.cli.options import Output
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
 
 
 def show(result: Mapping[str, Any], output: Output, text: Callable[[Mapping[str, Any]], str]) -> None:
     """Print a result; ``text`` words it for people."""
     match output:
         case Output.JSON:
-            typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+            terminal.say_json(result)
         case Output.YAML:
-            text_form = yaml.dump(dict(result), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-            typer.echo(text_form.rstrip("\n"))
+            terminal.say_yaml(dict(result), width=120, whole_lines=True)
         case Output.TEXT:
-            typer.echo(text(result))
+            terminal.say(text(result))
 
 
 def changed(result: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backstay.cli.terminal import say_json
 from backstay.cli.trouble import refuse
 from backstay.domain.status import Verdict
 from backstay.judge.document import EvidenceError, evidence_of
@@ -52,7 +53,7 @@ def judge(
         answer = judged(evidence_of(_document(evidence)))
     except EvidenceError as problem:
         refuse(f"{evidence}: {problem}")
-    typer.echo(json.dumps(answer, indent=2))
+    say_json(answer)
     if exit_code and answer["verdict"] == Verdict.FAIL:
         raise typer.Exit(1)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from backstay.adapters.yaml_text.plain import PlainYamlError, read
+from backstay.cli import terminal
 from backstay.cli.trouble import refuse
 from backstay.domain.resource import Analysis, ApprovalStep, ShadowStep, Step, WeightStep, plan_of
 from backstay.domain.signals import Comparison, Signal
@@ -132,12 +132,12 @@ def _base(text: str) -> tuple[str, float]:
 
 
 def _print(outlook: Outlook, signals: list[Watched], effect: float) -> None:
-    console = Console()
+    console = terminal.console(folded=True)
     table = Table(title=f"x{effect:g}, four times in five, at alpha {outlook.alpha:g}")
     for column in ("signal", "now", "found after", "canary requests", "events among them"):
         table.add_column(column, justify="left" if column == "signal" else "right")
     for signal in signals:
-        table.add_row(signal.name, f"{signal.base:.3%}", *_told(found(outlook, signal, effect)))
+        table.add_row(terminal.words(signal.name), f"{signal.base:.3%}", *_told(found(outlook, signal, effect)))
     console.print(table)
     for signal in signals:
         for stage, least in zip(outlook.compared, smallest(outlook, signal), strict=True):
@@ -145,11 +145,9 @@ def _print(outlook: Outlook, signals: list[Watched], effect: float) -> None:
             what = f"copies of {stage.weight} %" if stage.shadow else f"{stage.weight} %"
             where = f"{what} for {_time(stage.lasts(outlook.rate))} ({requests:.3g} requests/s)"
             if least is None:
-                console.print(f"{signal.name}: by the end of {where}, nothing can be seen", soft_wrap=True)
+                terminal.say(f"{signal.name}: by the end of {where}, nothing can be seen")
             else:
-                console.print(
-                    f"{signal.name}: by the end of {where}, nothing under x{least:.2f} can be seen", soft_wrap=True
-                )
+                terminal.say(f"{signal.name}: by the end of {where}, nothing under x{least:.2f} can be seen")
 
 
 def _told(when: Found | None) -> tuple[str, str, str]:

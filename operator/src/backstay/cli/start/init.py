@@ -10,6 +10,7 @@ import typer
 from backstay.adapters.shipped import shipped_files
 from backstay.cli.start.scaffold import CONFIG, Defaults, Model, ScaffoldError, model_files, repository_files
 from backstay.cli.start.workflows import workflow_files
+from backstay.cli.terminal import say
 from backstay.cli.trouble import refuse
 
 # What a repository gets besides its own files: folders of this checkout, or of the installed package.
@@ -79,9 +80,7 @@ def init(  # noqa: PLR0913 - one parameter an option
     if (folder / _README).exists():
         del written[_README]
     _write(folder, written)
-    typer.echo(
-        f"Next: backstay verify, commit and push, then kubectl apply -f {folder}/applications/argocd/models.yaml"
-    )
+    say(f"Next: backstay verify, commit and push, then kubectl apply -f {folder}/applications/argocd/models.yaml")
 
 
 def add(
@@ -131,6 +130,6 @@ def _write(folder: Path, written: Mapping[str, str]) -> None:
             for path in written:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(place) / path).rename(folder / path)
-                typer.echo(f"wrote {folder / path}")
+                say(f"wrote {folder / path}")
     except OSError as problem:
         refuse(f"{folder} cannot be written to ({problem.strerror}): make it writable, or choose another one")

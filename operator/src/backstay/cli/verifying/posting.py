@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import typer
-
 from backstay.adapters.forge import ForgeError
 from backstay.adapters.forge.choose import forge_of
 from backstay.adapters.git_url import GitUrlError
@@ -11,6 +9,7 @@ from backstay.adapters.secrets import CredentialError
 from backstay.cli.git.place import place_of
 from backstay.cli.git.tokens import credentials_for, forge_kind
 from backstay.cli.options import Target
+from backstay.cli.terminal import warn
 from backstay.cli.verifying.comment import MARKER
 
 
@@ -23,4 +22,4 @@ def post(root: Path, number: int, text: str, target: Target) -> None:
             kind = forge_kind(place.url, target.forge)
             forge_of(place.url, credentials, kind=kind, api=target.forge_api).comment(number, marker=MARKER, body=text)
     except (ForgeError, GitUrlError, CredentialError) as problem:
-        typer.echo(f"backstay: there is no comment on pull request {number}: {problem}", err=True)
+        warn(f"backstay: there is no comment on pull request {number}: {problem}")

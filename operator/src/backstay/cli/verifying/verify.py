@@ -16,7 +16,7 @@ from backstay.adapters.policy.gates import PolicyError
 from backstay.adapters.registry.errors import RegistryUnavailableError
 from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.adapters.shipped import NotShippedError
-from backstay.cli import options
+from backstay.cli import options, terminal
 from backstay.cli.trouble import ANSWER_IS_NO, NO_ANSWER, refuse
 from backstay.cli.verifying import kinds
 from backstay.cli.verifying.argocd import undelivered
@@ -138,7 +138,7 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         run.findings.extend(kinds.findings(change, run.checked, run.policy))
     touched = places if change is None else [one for one in places if one.version_file in change.files]
     run.ask_registries(touched)
-    typer.echo(told(run.findings, [place.path for place in places], form))
+    terminal.say(told(run.findings, [place.path for place in places], form))
     if change is not None and (comment_file or comment_on):
         text = _comment(run, change)
         if comment_file is not None:
@@ -150,9 +150,9 @@ def verify(  # noqa: PLR0913 - each is an option of the command
 
 def _end(run: _Run) -> None:
     if run.registries is None:
-        typer.echo("The registry was not asked.", err=True)
+        terminal.warn("The registry was not asked.")
     if run.silent:
-        typer.echo(f"backstay: {run.silent}", err=True)
+        terminal.warn(f"backstay: {run.silent}")
     if to_mend(run.findings):
         raise typer.Exit(ANSWER_IS_NO)
     if run.silent:
