@@ -26,7 +26,7 @@ from backstay.adapters.messages.incident import incident_of
 from backstay.adapters.messages.markdown import remark
 from backstay.adapters.messages.rollback_commit import RollbackRequest, quarantine_message, rollback_message
 from backstay.adapters.messages.rollback_proposal import branch_of, evidence_table, proposal_of
-from backstay.adapters.registry.versions import APPROVED, APPROVED_AT, APPROVER, RegisteredVersion
+from backstay.adapters.registry.versions import RegisteredVersion
 from backstay.cli import screen, terminal
 from backstay.cli.cluster import rendering, watch
 from backstay.cli.git import results
@@ -39,6 +39,7 @@ from backstay.controller.services.notifications import message_of
 from backstay.domain.actions import Announce
 from backstay.domain.resource import ModelIdentity
 from backstay.domain.status import RollbackRecord
+from backstay_contract.tags import APPROVED, APPROVED_AT, APPROVER
 
 ADDRESS = "https://git.example.com/models/gitops/pulls/7"
 DESIRED = declared("7")
