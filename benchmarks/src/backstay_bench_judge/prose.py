@@ -22,7 +22,7 @@ baseline and the stable version. *Traffic* is the canary's requests a second (in
 - **Inconclusive** is a version that is neither taken back nor shown to do no harm: it waits for people, or for more
   traffic. Only Backstay has this answer; the others promote what they do not roll back.
 - **Matched** means that the judge's threshold was moved until it rolled back harmless versions of the same cell as
-  nearly as possible as often as Backstay did, on the same runs. Nobody can do that in practice, so it flatters the
+  nearly as possible as often as Backstay did, on the same runs. No team can do that in practice, so it flatters the
   judge that is moved; and rules with limits were given the true base rate to begin with.
 """
 
