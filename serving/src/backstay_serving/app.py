@@ -99,7 +99,7 @@ class _Routes:
         except _TooLargeError:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large for the labels of one request")
         except ClientDisconnect:
-            return Response(status_code=HTTPStatus.BAD_REQUEST)  # for nobody: the caller has hung up
+            return Response(status_code=HTTPStatus.BAD_REQUEST)  # no one reads it: the caller has hung up
         except BadRequestError as error:
             return _error(error.status, str(error))
         return _receipt(self.records.labelled(feedback), feedback.request_id)
@@ -135,7 +135,7 @@ class _Routes:
                 f"The body is larger than {self.settings.max_body_bytes} bytes; send fewer rows at a time",
             )
         except ClientDisconnect:
-            return Response(status_code=HTTPStatus.BAD_REQUEST)  # for nobody: the caller has hung up
+            return Response(status_code=HTTPStatus.BAD_REQUEST)  # no one reads it: the caller has hung up
         outcome = await self._ask(endpoint, body, request.headers.get("content-type", ""))
         return self._response(outcome, request_id)
 

@@ -17,7 +17,7 @@ _MOST_CHANGES = 10
 
 
 class CompareError(Exception):
-    """The logs cannot be compared; the message is one sentence for whoever compares them."""
+    """The logs cannot be compared; the message is one sentence for the person who compares them."""
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def lines_of(
         at: the time of the answer, in Unix seconds.
         answered: what it was answered.
         facts: what is the same in every line.
-        redact: features whose values are left out. Rows without names are left out whole, since nobody can say what
+        redact: features whose values are left out. Rows without names are left out whole, since it is not known what
             they hold.
     """
     said_at = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -23,7 +23,7 @@ _ADDED = ("prediction", "score")
 
 
 class ScoreError(Exception):
-    """The file cannot be scored; the message is one sentence for whoever scores it."""
+    """The file cannot be scored; the message is one sentence for the person who scores it."""
 
 
 def score(endpoint: Endpoint, source: Path, target: Path, *, rows_per_call: int = _ROWS_PER_CALL) -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from backstay.adapters.messages.plain import is_printable, line, terminal_json, terminal_text
 
-# Nobody looks at a pipe's width: nothing is cut or wrapped there.
+# A pipe has no width: nothing is cut or wrapped there.
 _ENDLESS = 100_000
 
 

@@ -25,7 +25,7 @@ def main() -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It warns of kinds that are missing, as the controller does in words of its own.
     logging.getLogger("kopf._core.reactor.observation").setLevel(logging.ERROR)
-    # It warns of each retry, of which the last one is told by whoever asked.
+    # It warns of each retry, of which the last one is reported by the caller.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         uvloop.run(run(Settings.from_environment()))

@@ -85,7 +85,7 @@ class Hands:
         self._gates = gates
         self._incidents = incidents
         # What an object looked like after we wrote it although it held something else than what we asked for (an
-        # admission webhook, a normalised quantity): without this memory it would be written for ever.
+        # admission webhook, a normalised quantity): without this memory it would be written again at each look.
         self._settled: dict[tuple[Key, str, str], tuple[str, str]] = {}
 
     async def require_gateway(self) -> None:

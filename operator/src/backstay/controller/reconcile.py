@@ -43,7 +43,7 @@ from backstay.domain.status import Phase, Status
 
 _LOG = logging.getLogger(__name__)
 
-# Whoever waits for a turn is woken when it comes; this is for the case that nobody is left to do so.
+# A model that waits for its turn is woken when that comes; this is for the case that no other model is left to wake it.
 _TURN_COMES_WITHIN = 15.0
 
 

@@ -1,6 +1,6 @@
-"""The heart: what to do about one ModelDeployment, given everything that is known of it.
+"""What to do about one ModelDeployment, given everything that is known of it.
 
-``decide`` is a pure function. Whoever carries the actions out may be killed before or after any of them and call it
+``decide`` is a pure function. The controller may be killed before or after any of the actions, and calls it
 again: it looks at what is, not at what it asked for.
 """
 
@@ -252,7 +252,7 @@ def _settle_traffic(turn: Turn) -> None:
     route = turn.observed.route
     present = dict(route.weights) if route else {}
     wanted = dict(turn.live) if turn.live is not None else dict(present)
-    # Whoever gets copies is on the route with weight 0, and is drained like any other before it goes.
+    # A backend that gets copies is on the route with weight 0, and is drained like any other before it goes.
     wanted = dict.fromkeys(turn.copies, 0) | wanted
     idle = [b for b in turn.observed.workloads if b not in turn.keep]
     for backend in (*turn.observed.workloads, *present):

@@ -100,7 +100,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class NotRecalled:
-    """Nobody has been asked yet."""
+    """Neither registry nor Git has been asked yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Carrying a version on to the next environment, once it has served here in good health for long enough.
 
-A pull request is asked for once for each version; people merge it. Whoever closes it has said no to that version.
+A pull request is asked for once for each version; people merge it. A person who closes it says no to that version.
 """
 
 from dataclasses import replace

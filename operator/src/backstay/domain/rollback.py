@@ -275,7 +275,7 @@ def _awaiting_git(turn: Turn, record: RollbackRecord) -> None:
             turn.note(rollback=replace(record, state=state, pull_request=url, proposed_at=at, note=waiting))
             turn.wake_in(5.0)
         case Unwritten(waiting):
-            # An open pull request keeps what it waits for while nobody has been asked again.
+            # An open pull request keeps what it waits for until the forge is asked again.
             kept = record.note if record.state is RollbackState.AWAITING_MERGE else ""
             turn.note(rollback=replace(record, note=waiting or kept))
             turn.wake_in(5.0)

@@ -75,7 +75,7 @@ def _start(turn: Turn, former: RolloutState | None) -> RolloutState:
 
 
 def aborted(desired: ModelDeployment, rollout: RolloutState) -> str:
-    """Say why a person ends this rollout; nothing where nobody does."""
+    """Say why a person ends this rollout; empty where none does."""
     name, _, reason = desired.annotations.get(ABORT, "").partition(":")
     if name.strip() != rollout.id:
         return ""

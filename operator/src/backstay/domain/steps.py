@@ -77,7 +77,7 @@ class StepMachine:
             self._ramp(share, carried)
 
     def _stable_comes_first(self) -> bool:
-        """Start nothing beside a stable version that was only just recalled and serves nobody yet.
+        """Start nothing beside a stable version that was only just recalled and does not serve yet.
 
         Its pods may be broken, so half of the time that the canary's pods have is the limit.
         """

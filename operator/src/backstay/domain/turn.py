@@ -82,7 +82,7 @@ class Turn:
 
 
 def rollback_id(cluster: str, desired: ModelDeployment, *, version: str, digest: str, commit: str) -> str:
-    """Hash what makes a rollback unique, so that whoever repeats it finds the first one."""
+    """Hash what makes a rollback unique, so that a repetition finds the first one."""
     parts = (cluster, desired.key.namespace, desired.key.name, version, digest, commit)
     identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     if identity == desired.retry_of:

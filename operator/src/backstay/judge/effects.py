@@ -34,7 +34,7 @@ def strata(c: Like, s: Like, n_c: Like, n_s: Like) -> Strata:
 def mantel_haenszel(over: Like, under: Like) -> Floats:
     """Return the common ratio of rates, sum(c n_s / N) / sum(s n_c / N) (Greenland and Robins 1985).
 
-    Infinite where only the canary had events, 1 where nobody had.
+    Infinite where only the canary had events, 1 where neither had.
     """
     over, under = broadcast(over, under)
     with np.errstate(divide="ignore", invalid="ignore"):

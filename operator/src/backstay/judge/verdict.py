@@ -160,7 +160,7 @@ def _tell(part: Part, process: Process, verdict: Verdict, scale: tuple[float, fl
     weighed = f"E = {wording.evidence(log_e)}, limit {wording.limit(log_limit)}"
     bursts, clusters = "", ""
     if phi >= _BURSTY:
-        # So that nobody wonders why so many events weigh so little.
+        # Otherwise a reader wonders why so many events weigh so little.
         bursts, clusters = f", weighed for bursts of {phi:.2g}", f" phi={phi:.3g}"
     match effect:
         case Shifted():

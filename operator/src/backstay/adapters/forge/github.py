@@ -32,7 +32,7 @@ class GitHub:
 
     def __init__(self, place: Place, token: str) -> None:
         self._place = place
-        # Its own retries wait for minutes where the rate limit is used up; whoever asks comes back anyway.
+        # Its own retries wait for minutes where the rate limit is used up; the caller asks again anyway.
         client = Github(auth=Auth.Token(token), base_url=place.api, timeout=int(READ_SECONDS), retry=None, lazy=True)
         self._repository = client.get_repo(place.path)
         self._owner = place.path.partition("/")[0]

@@ -96,7 +96,7 @@ class Clone(Objects):
                 self._remove_stale_locks()
                 try:
                     return self._update(self.tree, "--no-filter", files=files)
-                except (CloneBroken, GitRace):  # a fetch races with nobody: its reference is damaged
+                except (CloneBroken, GitRace):  # a fetch has no race to lose: its reference is damaged
                     pass
             return self._make()
         except GitAbsent:

@@ -1,4 +1,4 @@
-"""Run git so that nothing of the machine or the user leaks in, no secret leaks out, and nothing blocks for ever."""
+"""Run git so that nothing of the machine or the user leaks in, no secret leaks out, and nothing blocks without end."""
 
 import os
 import re

@@ -36,7 +36,7 @@ class Change:
             to refuse. It is called at every attempt, with the file as it is then. For the same file it must return the
             same: a proposal that is there already is compared with it.
         message: the commit's message; trailers are added to it.
-        change_id: names this change for ever, so that at most one commit with it exists; may be empty.
+        change_id: names this change, so that at most one commit with it exists; may be empty.
 
     Raises:
         ValueError: the id cannot stand in a trailer, or there is no message.

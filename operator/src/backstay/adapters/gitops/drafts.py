@@ -84,7 +84,7 @@ class Drafts:
     def carried_over(self, drafts: Sequence[Draft], since: str, head: str) -> list[Draft] | None:
         """Make drafts again on top of a newer commit; None if what they were decided on has changed since then.
 
-        Deciding again is slow beside this, and a branch that many push to must not keep a rollback out for ever.
+        Deciding again is slow beside this, and a branch that many push to must not keep a rollback out without end.
 
         Raises:
             CloneBroken, GitUnavailable, GitRefused: they could not be made.

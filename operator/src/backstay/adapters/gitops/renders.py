@@ -26,7 +26,7 @@ class Renders:
     """Renders an edit's folder before and after it, once for the same edit of the same sources.
 
     Rendering is most of the time between fetch and push. After a race that was lost to a commit elsewhere in the
-    repository it is not done again, or a branch that many push to could keep a rollback out for ever.
+    repository it is not done again, or a branch that many push to could keep a rollback out without end.
 
     Args:
         clone: where the files are.

@@ -19,7 +19,7 @@ class RollbackRequest:
     """One rollback to be written.
 
     Args:
-        rollback_id: names this rollback for ever; at most one commit with it exists.
+        rollback_id: names this rollback; at most one commit with it exists.
         resource: ``namespace/name`` of the ModelDeployment.
         path: the folder in the repository that declares it.
         name: the ModelDeployment's name in the version file.

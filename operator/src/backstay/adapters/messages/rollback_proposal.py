@@ -18,7 +18,7 @@ _COLUMNS = ("signal", "verdict", "value", "baseline", "requests", "E", "limit")
 
 
 def branch_of(request_id: str) -> str:
-    """Name the branch of a rollback's pull request: the same whoever asks, so that there is never a second one."""
+    """Name the branch of a rollback's pull request: the same at each request, so that there is never a second one."""
     return f"backstay/rollback-{request_id}"
 
 

@@ -1,7 +1,7 @@
 """Edit single values of a YAML text and leave every other byte as it was.
 
 A library that loads and dumps YAML rewrites line ends, indentation and long lines, so a one-line change becomes a diff
-nobody can review. Here PyYAML only says where things are; the edits are splices of the text. The caller compares
+that cannot be reviewed. Here PyYAML only says where things are; the edits are splices of the text. The caller compares
 `YamlText.meaning` before and after, which shows whether a splice changed more than it should.
 """
 

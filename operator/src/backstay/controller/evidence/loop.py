@@ -43,7 +43,7 @@ _NEW_AFTER, _NEW_AT_MOST_AFTER = 0.5, 5.0
 # How often Prometheus is asked while it does not answer: a drain is not to wait for the next tick after its return.
 _AWAY_TRY_EVERY = 1.0
 # For how long, in seconds, the judging of what was missed waits for drains in its midst, each time that some of it was
-# read: not for ever, as the API server may not take them.
+# read: not longer, as the API server may not take them.
 _DRAINS_FIRST = 10.0
 # How many models a second are woken only to write down how far they are: what this takes from the API server must not
 # grow with the number of rollouts. Memory that is not written is read again from Prometheus after a restart.
@@ -130,7 +130,7 @@ class EvidenceLoop:
         )
 
     async def run(self) -> None:
-        """Take every tick, and learn beside that, for ever."""
+        """Take every tick, and learn beside that, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_ticks())
             group.create_task(self._learn())
@@ -321,7 +321,7 @@ class EvidenceLoop:
         return [*([tick] for tick in sorted(resumed)), *together]
 
     async def _learn(self) -> None:
-        """Read stable's past for rollouts that begin, for ever."""
+        """Read stable's past for rollouts that begin, until cancelled."""
         while True:
             self._lacking.clear()
             lacking = [followed for followed in self._followed.values() if followed.lacks_history]

@@ -1,7 +1,7 @@
 """Work beside the reconciles: one task of a name at a time for a ModelDeployment, which is woken when it ends.
 
-What returns False has nothing new to tell, and wakes nobody: the look would only start the same again, and where many
-are in the queue for longer than the pause between two tries, all would be there for ever.
+Work that returns False has no news and wakes no model: the look would only start the same work again. Where many models
+wait in the queue for longer than the pause between two tries, all of them would always be in it.
 
 It begins when nothing urgent is left to the reconciles: what failed is drained before anything is told to anybody.
 """
@@ -15,7 +15,7 @@ from backstay.domain.resource import Key
 
 _LOG = logging.getLogger(__name__)
 
-# After a failure that nobody foresaw: the key is woken, and asks again, only then.
+# After an unexpected failure the key is woken, and asks again, only then.
 _PAUSE = 5.0
 # The longest that work waits for drains, which may be in trouble themselves.
 _PATIENCE = 5.0
@@ -49,7 +49,7 @@ class Background:
             self._tasks[key, name] = asyncio.create_task(self._run(key, name, work))
 
     async def stop(self) -> None:
-        """Cancel everything; whoever starts next asks again."""
+        """Cancel everything; the next controller asks again."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -60,7 +60,7 @@ class Background:
         try:
             await self._calm(_PATIENCE)
             news = await work()
-        except Exception:  # noqa: BLE001 - logged; whoever is woken asks again
+        except Exception:  # noqa: BLE001 - logged; the model that is woken asks again
             _LOG.exception("%s: %s did not end well", key, name)
             await asyncio.sleep(_PAUSE)
         finally:

@@ -114,7 +114,7 @@ class WorkQueue(Generic[K]):
         return len(self._ready) + len(self._urgent)
 
     async def work(self, handle: Callable[[K], Awaitable[None]], *, urgent_only: bool = False) -> None:
-        """Give keys to ``handle`` one after another, for ever; run several of these side by side.
+        """Give keys to ``handle`` one after another, until cancelled; run several of these side by side.
 
         What takes ``urgent_only`` keys is free for them while all others wait for slow answers.
         """

@@ -108,7 +108,7 @@ class Store:
         return {key: model.status for key, model in list(self._models.items())}
 
     def at_stake(self) -> list[Key]:
-        """Return those of which a version is tried or still drained: requests may fail while nobody looks at them."""
+        """Return those of which a version is tried or still drained: while no worker looks, requests may fail."""
         return [key for key, model in self._models.items() if _at_stake(model.status)]
 
     def snapshot(self, key: Key) -> Snapshot | None:

@@ -25,7 +25,7 @@ class PromotionPolicy:
     def violations(self, desired: ModelDeployment) -> tuple[str, ...]:
         """List what the policy has against starting what is declared.
 
-        Settings that cannot be read forbid it: somebody asks for something, and nobody knows what.
+        Settings that cannot be read forbid it: what they ask for is not known.
         """
         try:
             policy = self._read()

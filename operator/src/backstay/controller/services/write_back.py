@@ -1,7 +1,7 @@
 """How a rollback reaches Git: a commit on the branch, or a pull request where that is asked for or all that is allowed.
 
 Every call starts from what branch and forge say at that moment and may be repeated: the rollback's ID names commit,
-branch and pull request, so whoever asks again finds what the first one made.
+branch and pull request, so a second request finds what the first one made.
 """
 
 import asyncio
