@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE = --tx '2*popen//python=$(BIN)/python -I -S playground/src/backstay_playground/own_network.py' --dist loadfile --no-loadscope-reorder
 UV_COMPILE = uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-find-links --no-emit-index-url --no-header
 
-.PHONY: help setup up install down status demo test test-unit test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-serving bench-scale bench-fleet bench-judge lock clean
+.PHONY: help setup up install down status demo test test-unit test-simulation test-component test-e2e lint bench-rollback bench-harmless bench-crowd bench-shadow bench-serving bench-scale bench-fleet bench-judge lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,13 @@ demo: setup ## The main job as a story: a good version goes live, a bad one goes
 
 test: lint ## Everything: linters, unit, component and end-to-end tests
 	@$(BIN)/python -m backstay_playground build
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e tests/component tests/unit
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/e2e tests/component tests/simulation tests/unit
 
 test-unit: setup ## The fast tests, without any server
 	@$(BIN)/python -m pytest --numprocesses=2 tests/unit
+
+test-simulation: setup ## The controller's own code in a simulated world, in simulated time
+	@$(BIN)/python -m pytest --numprocesses=2 tests/simulation
 
 test-component: setup ## Tests against a real API server, a real Prometheus and real Git
 	@$(BIN)/python -m pytest tests/component

@@ -1,5 +1,6 @@
 """Carrying out actions. Every act is idempotent: what is already so is left alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
@@ -76,6 +77,7 @@ class Hands:
         promotions: Promotions,
         gates: RegistryGates,
         incidents: Incidents,
+        clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -84,6 +86,7 @@ class Hands:
         self._promotions = promotions
         self._gates = gates
         self._incidents = incidents
+        self._clock = clock
         # What an object looked like after we wrote it although it held something else than what we asked for (an
         # admission webhook, a normalised quantity): without this memory it would be written again at each look.
         self._settled: dict[tuple[Key, str, str], tuple[str, str]] = {}
@@ -297,7 +300,7 @@ class Hands:
         """Send an Event. Events inform people; losing one must never hold up a drain."""
         faults.point("before:event")
         try:
-            await self._cluster.create(EVENT, event_of(desired, action, datetime.now(UTC)))
+            await self._cluster.create(EVENT, event_of(desired, action, datetime.fromtimestamp(self._clock(), UTC)))
         except ApiError:
             return
         faults.point("after:event")

@@ -5,12 +5,11 @@ import gc
 import itertools
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import kopf
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import start_http_server
 
 from backstay.adapters.kubernetes.client import (
     ACCESS_REVIEW,
@@ -26,13 +25,14 @@ from backstay.adapters.kubernetes.client import (
     Cluster,
     Kind,
     MissingKindError,
+    Object,
 )
 from backstay.adapters.kubernetes.manifests import SELECTOR
-from backstay.adapters.prometheus.client import Prometheus
 from backstay.adapters.shipped import PROMOTION_POLICY, shipped_files
 from backstay.adapters.traffic.gateway_api import GatewayApi
 from backstay.controller.evidence.loop import EvidenceLoop
 from backstay.controller.evidence.recorder import Recorder
+from backstay.controller.neighbours import Neighbours
 from backstay.controller.reconcile import Reconciler
 from backstay.controller.runtime import metrics
 from backstay.controller.runtime.background import Background
@@ -77,20 +77,20 @@ _RIGHTS: tuple[tuple[Kind, str, str], ...] = (
 class Controller:
     """Everything that lives as long as the process."""
 
-    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+    def __init__(self, settings: Settings, cluster: Cluster, neighbours: Neighbours) -> None:
+        clock, prometheus = neighbours.clock, neighbours.prometheus
         self.settings = settings
         self.cluster = cluster
-        self.queue: WorkQueue[Key] = WorkQueue(time.monotonic)
+        self.queue: WorkQueue[Key] = WorkQueue(neighbours.monotonic)
         self.store = Store(self.queue.add)
         self.background = Background(self.queue.add, self.queue.calm)
-        prometheus = Prometheus(settings.prometheus_url, asked=_count_query) if settings.prometheus_url else None
         if prometheus is None:
             _LOG.error("BACKSTAY_PROMETHEUS_URL is not set: no version can be judged, and every rollout will hold")
         recorder = Recorder(settings.state / "evidence")
         policy = PromotionPolicy(settings.policy)
         self.notifications = Notifications(settings.notifications)
-        self.evidence = EvidenceLoop(prometheus, self.queue.add, time.time, recorder, self.queue.calm)
-        self.gitops = GitOps(settings, cluster, self.background, time.time, self.evidence.settled)
+        self.evidence = EvidenceLoop(prometheus, self.queue.add, clock, recorder, self.queue.calm)
+        self.gitops = GitOps(settings, cluster, self.background, clock, self.evidence.settled, git=neighbours.git)
         self.reconciler = Reconciler(
             settings=settings,
             cluster=cluster,
@@ -98,22 +98,21 @@ class Controller:
             queue=self.queue,
             provider=GatewayApi(),
             gitops=self.gitops,
-            promotions=Promotions(self.gitops, self.background, time.time, settings.registries),
+            promotions=Promotions(self.gitops, self.background, clock, settings.registries),
             policy=policy,
             notifications=self.notifications,
-            incidents=Incidents(self.gitops, self.background, time.time),
-            gates=RegistryGates(
-                policy, self.background, time.time, lambda: self.gitops.cluster_name, settings.registries
-            ),
+            incidents=Incidents(self.gitops, self.background, clock),
+            gates=RegistryGates(policy, self.background, clock, lambda: self.gitops.cluster_name, settings.registries),
             evidence=self.evidence,
-            clock=time.time,
+            clock=clock,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._missing: tuple[Kind, ...] = ()
         self.has_new_kinds = asyncio.Event()
         metrics.QUEUE_DEPTH.set_function(lambda: len(self.queue))
         metrics.QUEUE_AGE.set_function(self.queue.oldest_age)
-        self._models = metrics.Models(self.store.statuses, self.evidence.answered, time.time)
+        self._collectors = neighbours.collectors
+        self._models = metrics.Models(self.store.statuses, self.evidence.answered, clock)
 
     async def start(self) -> None:
         """Say which rights are missing, fill the store before anything is decided, then start to work.
@@ -141,16 +140,16 @@ class Controller:
             *(self.queue.work(self.reconciler.reconcile) for _ in range(self.settings.workers)),
             *(self.queue.work(self.reconciler.reconcile, urgent_only=True) for _ in range(_FOR_DRAINS)),
         ]
-        loops = (self.evidence.run(), self._resync(), self._look_for_kinds(), _set_aside())
+        loops = (self.evidence.run(), self._resync(), self._look_for_kinds())
         self._tasks = [asyncio.create_task(work) for work in (*workers, *loops)]
         loop = asyncio.get_running_loop()
         metrics.TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
-        REGISTRY.register(self._models)
+        self._collectors.register(self._models)
 
     async def stop(self) -> None:
         """End the work; nothing has to be finished, since everything can be taken up again."""
         if self._tasks:
-            REGISTRY.unregister(self._models)
+            self._collectors.unregister(self._models)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -163,6 +162,16 @@ class Controller:
         return (
             self.queue.oldest_age() < _PATIENCE and self.evidence.healthy() and not any(t.done() for t in self._tasks)
         )
+
+    def saw(self, kind: Kind, event: str | None, body: Object) -> None:
+        """Take in what a watch shows; ``event`` is DELETED where the object is gone."""
+        meta = body["metadata"]
+        if kind is not MODEL_DEPLOYMENT:
+            (self.store.drop_child if event == "DELETED" else self.store.put_child)(kind, body)
+        elif event == "DELETED":
+            self.store.drop(meta["namespace"], meta["name"], meta["uid"])
+        else:
+            self.store.put(body)
 
     async def missing_rights(self) -> list[str]:
         """Ask the API server which of the rights that the controller needs it does not have."""
@@ -280,11 +289,7 @@ def register(controller: Controller, registry: kopf.OperatorRegistry) -> None:
 
     @kopf.on.event(GROUP, "modeldeployments", registry=registry)
     async def model_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
-        meta = body["metadata"]
-        if type == "DELETED":
-            controller.store.drop(meta["namespace"], meta["name"], meta["uid"])
-        else:
-            controller.store.put(dict(body))
+        controller.saw(MODEL_DEPLOYMENT, type, dict(body))
 
     for kind in CHILDREN:
         _watch_child(controller, registry, kind)
@@ -308,12 +313,7 @@ def _set(settings: kopf.OperatorSettings) -> None:
 def _watch_child(controller: Controller, registry: kopf.OperatorRegistry, kind: Kind) -> None:
     @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"child-{kind.plural}")
     async def child(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
-        plain = dict(body)
-        plain["metadata"] = dict(plain["metadata"])
-        if type == "DELETED":
-            controller.store.drop_child(kind, plain)
-        else:
-            controller.store.put_child(kind, plain)
+        controller.saw(kind, type, {**body, "metadata": dict(body["metadata"])})
 
 
 async def _set_aside() -> None:
@@ -333,10 +333,6 @@ def _count_request(verb: str, code: int) -> None:
     metrics.API_REQUESTS.labels(verb, code).inc()
 
 
-def _count_query(outcome: str) -> None:
-    metrics.QUERIES.labels(outcome).inc()
-
-
 async def run(settings: Settings) -> None:
     """Run until the process is told to end; start again when a kind is installed that was missing.
 
@@ -348,9 +344,17 @@ async def run(settings: Settings) -> None:
         # Found missing at a model, it would stop that model, and every other one.
         shipped_files(f"{PROMOTION_POLICY}/policy.yaml")
     start_http_server(settings.metrics_port, addr=settings.address)
+    setting_aside = asyncio.create_task(_set_aside())
+    try:
+        await _run_controllers(settings)
+    finally:
+        setting_aside.cancel()
+
+
+async def _run_controllers(settings: Settings) -> None:
     while True:
         registry = kopf.OperatorRegistry()
-        controller = Controller(settings, await Cluster.connect(_count_request))
+        controller = Controller(settings, await Cluster.connect(_count_request), Neighbours.of(settings))
         register(controller, registry)
         await kopf.operator(
             registry=registry,

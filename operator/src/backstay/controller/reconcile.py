@@ -96,6 +96,7 @@ class Reconciler:
             promotions=promotions,
             gates=gates,
             incidents=incidents,
+            clock=clock,
         )
         self._shifted: dict[Key, float] = {}
         self._pods: dict[Key, _Pods] = {}

@@ -113,9 +113,9 @@ class Page:
 class Cluster:
     """A small asynchronous client: raw objects in, raw objects out."""
 
-    def __init__(self, configuration: Configuration, asked: Callable[[str, int], None] = lambda *_: None) -> None:
-        """Take the server's address; ``asked`` is told of every request's verb and HTTP status (0: no answer)."""
-        self._client = ApiClient(configuration)
+    def __init__(self, client: ApiClient, asked: Callable[[str, int], None] = lambda *_: None) -> None:
+        """Take the client that sends; ``asked`` is told of every request's verb and HTTP status (0: no answer)."""
+        self._client = client
         self._asked = asked
 
     @staticmethod
@@ -133,7 +133,7 @@ class Cluster:
                 await config.load_kube_config(client_configuration=configuration)
         except config.ConfigException as problem:
             raise UnavailableError(f"No cluster to connect to: {problem}; run in a pod or set KUBECONFIG") from problem
-        return Cluster(configuration, asked)
+        return Cluster(ApiClient(configuration), asked)
 
     async def close(self) -> None:
         """End all connections."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from backstay.adapters.argocd import Source
 from backstay.adapters.forge import Forge
@@ -129,12 +129,54 @@ def _passed(point: str) -> None:
     faults.point(point)
 
 
+class GitServers(Protocol):
+    """Where the repositories are that ModelDeployments come from, and the forges that hold them."""
+
+    def repository(self, source: Source, checkpoint: Callable[[str], None]) -> Repository:
+        """Return the only writer of a source's branch; ``checkpoint`` is told of each fetch and push.
+
+        Raises:
+            GitUrlError: the source's URL is none that Git can use here.
+        """
+        ...
+
+    def forge(self, source: Source) -> Forge:
+        """Return the forge of a source's repository; blocks.
+
+        Raises:
+            ForgeRefused: it is not known which kind of forge that is.
+        """
+        ...
+
+
+class GitRemotes:
+    """Servers in the network, with clones in the controller's state folder and the credentials of its settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = settings.state / "git"
+        self._credentials = Credentials(settings.git_credentials) if settings.git_credentials else None
+
+    def repository(self, source: Source, checkpoint: Callable[[str], None]) -> Repository:
+        """Return the writer of a branch; its clone has a folder of its own."""
+        identity = "\0".join((normalise_url(source.url), source.branch))
+        return Repository(
+            source.url,
+            source.branch,
+            workdir=self._folder / hashlib.sha256(identity.encode()).hexdigest()[:16],
+            credentials=self._credentials,
+            checkpoint=checkpoint,
+        )
+
+    def forge(self, source: Source) -> Forge:
+        """Return the forge of a repository; blocks."""
+        return forge_of(source.url, self._credentials)
+
+
 class GitWriters:
     """The writers of all branches that any ModelDeployment comes from."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._credentials = Credentials(settings.git_credentials) if settings.git_credentials else None
+    def __init__(self, servers: GitServers) -> None:
+        self._servers = servers
         self._writers: dict[tuple[str, str], GitWriter] = {}
 
     def of(self, source: Source) -> GitWriter:
@@ -145,15 +187,7 @@ class GitWriters:
         """
         identity = (normalise_url(source.url), source.branch)
         if identity not in self._writers:
-            folder = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-            repository = Repository(
-                source.url,
-                source.branch,
-                workdir=self._settings.state / "git" / folder,
-                credentials=self._credentials,
-                checkpoint=_passed,
-            )
-            self._writers[identity] = GitWriter(repository)
+            self._writers[identity] = GitWriter(self._servers.repository(source, _passed))
         return self._writers[identity]
 
     def forge(self, source: Source) -> Forge:
@@ -162,4 +196,4 @@ class GitWriters:
         Raises:
             ForgeRefused: it is not known which kind of forge that is.
         """
-        return forge_of(source.url, self._credentials)
+        return self._servers.forge(source)

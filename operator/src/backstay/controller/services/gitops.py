@@ -26,7 +26,7 @@ from backstay.adapters.secrets import CredentialError
 from backstay.controller.runtime import faults
 from backstay.controller.runtime.background import Background
 from backstay.controller.runtime.settings import Settings
-from backstay.controller.services.git_writer import GitWriters
+from backstay.controller.services.git_writer import GitRemotes, GitServers, GitWriters
 from backstay.controller.services.stable_versions import StableVersions
 from backstay.controller.services.write_back import RollbackWriter
 from backstay.domain import observed
@@ -79,13 +79,15 @@ PASSING = (ApiError, GitError, ForgeUnavailable)
 class GitOps:
     """Answers from outside the cluster, by ModelDeployment."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it joins, each named once
         self,
         settings: Settings,
         cluster: Cluster,
         background: Background,
         clock: Callable[[], float],
         settled: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        git: GitServers | None = None,
     ) -> None:
         self._settings = settings
         self._cluster = cluster
@@ -95,7 +97,7 @@ class GitOps:
         self._background = background
         # Where many fail, nothing is committed until all of them are drained.
         self._settled = settled
-        self.writers = GitWriters(settings)
+        self.writers = GitWriters(git or GitRemotes(settings))
         self._rollbacks = RollbackWriter(self.writers, clock)
         self.stable_versions = StableVersions(background.wake, clock, lambda: self.cluster_name, settings.registries)
 
