@@ -1,5 +1,6 @@
 """Backstay, as it is measured."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,7 +94,7 @@ class Backstay(Contender):
             "BACKSTAY_HEALTH_PORT": str(_HEALTH_PORT),
             "BACKSTAY_METRICS_PORT": str(urlsplit(METRICS).port),
             **_allocator(),
-            "PYTHONPATH": str(repository_root() / "operator" / "src"),
+            "PYTHONPATH": os.pathsep.join(str(repository_root() / part / "src") for part in ("operator", "serving")),
         }
 
     def objects(self, number: int) -> list[tuple[str, Object]]:

@@ -61,10 +61,11 @@ def _object(version: str, kind: str, name: str, **content: Mapping[str, Any]) ->
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, **content}
 
 
-def _digest_of_sources(folder: Path) -> str:
+def _digest_of_sources(root: Path) -> str:
     digest = hashlib.sha256()
-    for source in sorted(folder.rglob("*.py")):
-        digest.update(str(source.relative_to(folder)).encode() + b"\0" + source.read_bytes() + b"\0")
+    for folder in (root / "operator" / "src" / "backstay", root / "serving" / "src" / "backstay_contract"):
+        for source in sorted(folder.rglob("*.py")):
+            digest.update(str(source.relative_to(root)).encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -84,7 +85,7 @@ def install_controller(kubectl: Kubectl, *, root: Path, account: Gitea) -> None:
         folder = Path(place).resolve()
         # Kustomize takes relative folders only.
         relative = os.path.relpath(root.resolve(), folder)
-        files = overlay(relative, account=account, code=_digest_of_sources(root / "operator" / "src"))
+        files = overlay(relative, account=account, code=_digest_of_sources(root))
         for name, content in files.items():
             write_private(folder / name, yaml.safe_dump(content))
         apply_folder(kubectl, folder)
