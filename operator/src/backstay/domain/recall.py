@@ -48,16 +48,12 @@ def _remember(turn: Turn, former: Plan) -> None:
 
 def _plan_of(turn: Turn, model: ModelIdentity) -> Plan:
     """Return the plan by which a version served: as the cluster keeps it, or made from what is declared."""
-    kept = [plan for plan in _kept(turn) if plan.model.version == model.version and _same_digest(plan.model, model)]
+    kept = [plan for plan in _kept(turn) if model.is_meant_by(plan.model)]
     if kept:
         return kept[0]
     declared = turn.desired.plan
     same = model.version == declared.model.version and model.digest in ("", declared.model.digest)
     return declared if same else declared.serving_version(model)
-
-
-def _same_digest(one: ModelIdentity, other: ModelIdentity) -> bool:
-    return not one.digest or not other.digest or one.digest == other.digest
 
 
 def _serving(turn: Turn) -> Plan | None:

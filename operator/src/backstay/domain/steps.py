@@ -36,7 +36,6 @@ class _Gate(Enum):
 
     OPEN = "open"
     WAIT = "wait"
-    STALLED = "stalled"
     FAILED = "failed"
 
 

@@ -3,7 +3,7 @@
 Tenants write kustomizations, and Kustomize does more with them than render. What looks like an address is fetched by
 git or HTTP, even where a file of that name exists, and an address may hold options of git, which run commands.
 Kustomize takes a field's name in any case. So each field must be on a list and be spelled as there, and each path must
-lead to a file or folder of the work tree. Kustomize then gets a copy that holds nothing else, in which the
+lead to a file or folder of the work tree. Kustomize then gets a copy of these files alone, in which the
 kustomizations are written anew from what was checked here.
 """
 
@@ -60,7 +60,7 @@ _ENTRIES: Mapping[str, frozenset[str]] = {
     "secretGenerator": _GENERATOR | {"type"},
 }
 _STRATEGIC, _OPENAPI = "patchesStrategicMerge", "openapi"
-# These name no files, whatever they hold.
+# No value of these fields names a file.
 _PLAIN = frozenset(
     {
         *("apiVersion", "kind", "metadata", "namespace", "namePrefix", "nameSuffix", "commonLabels", "labels"),

@@ -20,7 +20,7 @@ _MIB = 1024 * 1024
 LIMITS = Limits(memory=320 * _MIB, processor_seconds=8, seconds=20.0, output=4 * _MIB)
 _HEAP = "200MiB"
 _LARGEST_MANIFEST = _MIB
-# Go's runtime ends so where it gets no memory, whatever it then says; Kustomize itself ends with 1.
+# How Go's runtime ends where it gets no memory; its message varies. Kustomize itself ends with 1.
 _GO_DIED = (2, -signal.SIGABRT)
 _MOST_NAMED = 5
 _Key = tuple[str, str, str]

@@ -43,7 +43,7 @@ def step_of(ticks: Sequence[float]) -> float:
 
 
 def _index(at: Any, ticks: Sequence[float], step: float) -> int:
-    """Tell which tick a sample is of; an instant query's is of the only one, whatever time Prometheus puts to it."""
+    """Tell which tick a sample is of; a sample of an instant query belongs to the only tick, at any time."""
     return round((float(at) - ticks[0]) / step) if len(ticks) > 1 else 0
 
 
