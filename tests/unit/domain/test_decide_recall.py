@@ -107,3 +107,11 @@ def test_a_kept_plan_is_not_written_again() -> None:
     world.done.clear()
     world.turn()
     assert revision("1") not in {action.plan.revision for action in world.did(KeepPlan)}
+
+
+def test_a_plan_kept_for_another_model_of_the_same_version_number_is_not_what_was_stable() -> None:
+    world = lost(canary_at_10(), ServedBefore(ModelIdentity("churn", "1")))
+    world.turn()
+    assert world.status.stable is not None
+    assert world.status.stable.version == "1"
+    assert world.status.stable.revision != revision("1")
